@@ -1,0 +1,1 @@
+"""rackllama: plan, provision, converge and verify private LLM serving."""

@@ -1,0 +1,33 @@
+"""`rackllama`: one command, with a subcommand for each part that has something to type."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from rackllama.host.errors import RackllamaError
+from rackllama.lab import cli as lab
+from rackllama.mirror import cli as mirror
+
+EXIT_OK, EXIT_FAILED, EXIT_ERROR = 0, 1, 2
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; each part adds its own subcommands and sets `run`, a function from arguments to exit code."""
+    parser = argparse.ArgumentParser(prog="rackllama", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    lab.add_commands(commands)
+    mirror.add_commands(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command. Exit codes: 0 done, 1 a check failed, 2 an error, which is told with its remedy."""
+    arguments = build_parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+    except RackllamaError as error:
+        print(f"rackllama: {error.message}\n  remedy: {error.remedy}", file=sys.stderr)
+        return EXIT_ERROR
+    except KeyboardInterrupt:
+        return 130
+    return code

@@ -1,0 +1,165 @@
+"""`artefacts.lock`: every file that any role, model or tool downloads, with its size and sha256.
+
+The file is YAML written by this module alone, so that a change of one checksum is a diff of one line:
+
+    ollama:
+      version: 0.33.0
+      licence: MIT
+      origin: github-release:ollama/ollama
+      files:
+        - architecture: amd64
+          url: https://github.com/ollama/ollama/releases/download/v0.33.0/ollama-linux-amd64.tar.zst
+          size: null
+          sha256: null
+
+`origin` says where upstream publishes the checksums, and so how `rackllama lock` learns them. A `sha256` of null means
+that nobody has learnt it yet; such an artefact cannot be installed, and the error names the command that fills it.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any
+from urllib.parse import urlsplit
+
+import yaml
+
+from rackllama.host.errors import RackllamaError
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+# What `uname -m` (and Ansible's `ansible_facts.architecture`) says -> what the lock and most upstreams say.
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+@dataclass(frozen=True)
+class LockedFile:
+    """One download. `architecture` is None where the file is the same for all; `size` is in bytes."""
+
+    url: str
+    size: int | None = None
+    sha256: str | None = None
+    architecture: str | None = None
+
+    @property
+    def mirror_path(self) -> str:
+        """`HOST/PATH`: where a mirror keeps what upstream serves at `https://HOST/PATH`."""
+        parts = urlsplit(self.url)
+        return f"{parts.netloc}{parts.path}"
+
+    @property
+    def name(self) -> str:
+        """The file's own name, the last part of its address."""
+        return PurePosixPath(urlsplit(self.url).path).name
+
+    def mirrored(self, mirror: str) -> str:
+        """The address to fetch from: upstream's own, or the mirror's where `mirror` is not empty."""
+        return f"{mirror.rstrip('/')}/{self.mirror_path}" if mirror else self.url
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """One thing at one version: a tool with a file for each architecture, or a model with all its shards in order."""
+
+    name: str
+    version: str
+    licence: str
+    origin: str
+    files: tuple[LockedFile, ...] = field(default_factory=tuple)
+
+    @property
+    def is_locked(self) -> bool:
+        """Whether the sha256 of every file is known."""
+        return all(file.sha256 for file in self.files)
+
+    def files_for(self, machine: str) -> tuple[LockedFile, ...]:
+        """The files that a host needs whose `uname -m` is `machine`, each with a known sha256.
+
+        Raises RackllamaError where there is none for this architecture, or where a sha256 was never learnt.
+        """
+        architecture = ARCHITECTURES.get(machine, machine)
+        files = tuple(file for file in self.files if file.architecture in (None, architecture))
+        if not files:
+            known = ", ".join(sorted({file.architecture or "any" for file in self.files}))
+            raise RackllamaError(
+                f"{self.name} {self.version} has no file for {machine} in the lock (it has: {known})",
+                "use a host of another architecture, or add the file to artefacts.lock",
+            )
+        if any(file.sha256 is None for file in files):
+            raise RackllamaError(
+                f"the checksum of {self.name} {self.version} for {machine} was never learnt from upstream",
+                f"run: rackllama lock {self.name}",
+            )
+        return files
+
+
+Lock = dict[str, Artefact]
+
+
+def read_lock(path: Path) -> Lock:
+    """The whole lock, by artefact name. Raises RackllamaError with the place where it is not well-formed."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RackllamaError(f"cannot read the lock {path}: {error.strerror}", "give the path of artefacts.lock") from error
+    except yaml.YAMLError as error:
+        raise RackllamaError(f"{path} is not YAML: {error}", "restore it from version control") from error
+    if not isinstance(document, dict):
+        raise RackllamaError(f"{path} is not a table of artefacts", "restore it from version control")
+    return {name: _artefact(path, name, entry) for name, entry in document.items()}
+
+
+def write_lock(path: Path, lock: Mapping[str, Artefact]) -> None:
+    """Write the lock, sorted by name, replacing the file in one step."""
+    text = "---\n" + yaml.safe_dump(
+        {name: _entry(lock[name]) for name in sorted(lock)}, sort_keys=False, width=1000, default_flow_style=False
+    )
+    temporary = path.with_name(f".{path.name}.new")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def find(lock: Mapping[str, Artefact], name: str) -> Artefact:
+    """The artefact of that name. Raises RackllamaError naming those there are."""
+    try:
+        return lock[name]
+    except KeyError:
+        raise RackllamaError(
+            f"nothing named {name!r} stands in the lock", f"choose one of: {', '.join(sorted(lock))}"
+        ) from None
+
+
+def with_checksums(artefact: Artefact, learnt: Mapping[str, tuple[int, str]]) -> Artefact:
+    """The artefact with sizes and sha256 filled in for each address in `learnt` (address -> (size, sha256))."""
+    files = tuple(
+        replace(file, size=learnt[file.url][0], sha256=learnt[file.url][1]) if file.url in learnt else file
+        for file in artefact.files
+    )
+    return replace(artefact, files=files)
+
+
+def _artefact(path: Path, name: str, entry: Any) -> Artefact:
+    try:
+        files = tuple(LockedFile(**file) for file in entry["files"])
+        artefact = Artefact(name, str(entry["version"]), entry["licence"], entry["origin"], files)
+    except (TypeError, KeyError) as error:
+        raise RackllamaError(f"{path}: the entry {name!r} is not well-formed ({error})", "see docs/lock.md") from error
+    for file in files:
+        if not re.fullmatch(r"https?://[^\s/]+/\S+", file.url) or ".." in urlsplit(file.url).path.split("/"):
+            raise RackllamaError(f"{path}: {name!r} has an address that is none: {file.url!r}", "see docs/lock.md")
+        if file.sha256 is not None and not SHA256.fullmatch(file.sha256):
+            raise RackllamaError(f"{path}: {name!r} has a sha256 that is none: {file.sha256!r}", "see docs/lock.md")
+    return artefact
+
+
+def _entry(artefact: Artefact) -> dict[str, Any]:
+    def file_entry(file: LockedFile) -> dict[str, Any]:
+        architecture = {"architecture": file.architecture} if file.architecture else {}
+        return {**architecture, "url": file.url, "size": file.size, "sha256": file.sha256}
+
+    return {
+        "version": artefact.version,
+        "licence": artefact.licence,
+        "origin": artefact.origin,
+        "files": [file_entry(file) for file in artefact.files],
+    }
