@@ -101,7 +101,9 @@ def read_lock(path: Path) -> Lock:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise RackllamaError(f"cannot read the lock {path}: {error.strerror}", "give the path of artefacts.lock") from error
+        raise RackllamaError(
+            f"cannot read the lock {path}: {error.strerror}", "give the path of artefacts.lock"
+        ) from error
     except yaml.YAMLError as error:
         raise RackllamaError(f"{path} is not YAML: {error}", "restore it from version control") from error
     if not isinstance(document, dict):
