@@ -12,7 +12,7 @@ EXIT_OK, EXIT_FAILED, EXIT_ERROR = 0, 1, 2
 
 
 def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; each part adds its own subcommands and sets `run`, a function from arguments to exit code."""
+    """The whole command line; each part adds its subcommands and sets `run`, from arguments to exit code."""
     parser = argparse.ArgumentParser(prog="rackllama", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     lab.add_commands(commands)

@@ -1,0 +1,77 @@
+"""Files that are either whole or absent, whatever happens while they are written."""
+
+import hashlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import Any, Optional
+
+
+def read_text(path: Path) -> Optional[str]:
+    """The text of a file, or None where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+
+
+def read_json(path: Path) -> Optional[Any]:
+    """The document in a JSON file, or None where there is none or it is damaged: both mean "not recorded"."""
+    text = read_text(path)
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
+    """Replace `path` by `text` in one durable step; a crash leaves the old file or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(file.fileno(), mode)
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink()
+        raise
+    sync_directory(path.parent)
+
+
+def write_json(path: Path, document: Any, mode: int = 0o644) -> None:
+    """Write a JSON document as `write_atomically` does, with sorted keys, so that equal documents are equal files."""
+    write_atomically(path, json_text(document), mode)
+
+
+def json_text(document: Any) -> str:
+    """The one text of a JSON document."""
+    return json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
+def link_atomically(link: Path, target: str) -> None:
+    """Make `link` point to `target`, replacing what it pointed to in one durable step."""
+    temporary = link.with_name(f".{link.name}.new")
+    temporary.unlink(missing_ok=True)
+    temporary.symlink_to(target)
+    temporary.replace(link)
+    sync_directory(link.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make renames in a directory survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def digest(document: Any) -> str:
+    """The sha256 of a JSON document, in hexadecimal."""
+    return hashlib.sha256(json_text(document).encode()).hexdigest()

@@ -1,0 +1,165 @@
+"""Bring a model into Ollama: fetch its shards, merge them, create it with its Modelfile.
+
+This is the way of the manuals, by upstream's own tools: it needs up to three times the model's size of free space while
+it works. What was done is recorded, so that the next run neither fetches nor reads the model again.
+"""
+
+import hashlib
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+from . import systemd
+from .errors import RackllamaError
+from .fetch import CHUNK_BYTES, fetch, require_free_space
+from .files import digest, read_json, read_text, write_atomically, write_json
+from .modelfile import ModelSettings, render
+from .module import difference
+from .ollama import Ollama
+
+RECORDS = Path("/var/lib/rackllama/models")
+MODELFILES = Path("/etc/rackllama/models")
+PEAK_FACTOR = 3  # shards + merged file, then merged file + its copy in the store + Ollama's own copy of that
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of a model, as published; `size` is in bytes where it is known."""
+
+    name: str
+    url: str
+    sha256: str
+    size: Optional[int] = None
+
+
+@dataclass(frozen=True)
+class WantedModel:
+    """A model to be served under `name`, from shards in order."""
+
+    slug: str
+    name: str
+    shards: Tuple[Shard, ...]
+    settings: ModelSettings
+
+    @property
+    def weights_digest(self) -> str:
+        """What the weights are made from."""
+        return digest([shard.sha256 for shard in self.shards])
+
+    @property
+    def declaration_digest(self) -> str:
+        """What the whole model is made from."""
+        return digest([self.weights_digest, self.settings.for_api()])
+
+
+@dataclass(frozen=True)
+class FoundModel:
+    """What is there: the record of the last landing, and what the server really has under the name."""
+
+    record: Mapping[str, Any]
+    manifest: Optional[str]
+    has_weights: bool
+
+
+def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
+    """The steps to do: none, `create` from weights that are there, or `fetch`, `merge` and `create`. Pure."""
+    recorded = found.record
+    if recorded.get("weights") != wanted.weights_digest or not found.has_weights:
+        return ["fetch", "merge", "create"] if len(wanted.shards) > 1 else ["fetch", "create"]
+    if recorded.get("declaration") != wanted.declaration_digest or recorded.get("manifest") != found.manifest:
+        return ["create"]
+    return []
+
+
+def found_model(wanted: WantedModel, server: Ollama, may_be_absent: bool = False) -> FoundModel:
+    """Look at the record and at the server, which may be absent only in check mode on a fresh host."""
+    record = read_json(_record_path(wanted)) or {}
+    if may_be_absent and not record:
+        return FoundModel(record, None, has_weights=False)
+    listed = {model.name: model.digest for model in server.models()}
+    blob = str(record.get("blob") or "")
+    return FoundModel(record, listed.get(wanted.name), has_weights=bool(blob) and server.has_blob(blob))
+
+
+def land(wanted: WantedModel, steps: List[str], server: Ollama, staging: Path, merge_tool: Path) -> None:
+    """Do the steps. A failure leaves what is served as it was, and keeps the finished shards for the next run."""
+    folder = staging / wanted.slug
+    if "fetch" in steps:
+        weights = _upload(server, _gguf(wanted, folder, merge_tool))
+    else:
+        weights = str((read_json(_record_path(wanted)) or {})["blob"])
+    server.create(wanted.name, weights, wanted.settings.for_api())
+    blob = server.weights_of(wanted.name)
+    manifest = {model.name: model.digest for model in server.models()}[wanted.name]
+    write_json(
+        _record_path(wanted),
+        {
+            "name": wanted.name,
+            "weights": wanted.weights_digest,
+            "declaration": wanted.declaration_digest,
+            "blob": blob,
+            "manifest": manifest,
+        },
+    )
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def modelfile_text(wanted: WantedModel) -> str:
+    """The Modelfile that people read on the host."""
+    return render(wanted.shards[0].name, wanted.settings)
+
+
+def modelfile_change(wanted: WantedModel) -> List[Dict[str, str]]:
+    """The difference to the Modelfile on this host, in the form of Ansible's `--diff`; empty where there is none."""
+    path, after = _modelfile_path(wanted), modelfile_text(wanted)
+    before = read_text(path) or ""
+    if before == after:
+        return []
+    return [difference(before.splitlines(), after.splitlines(), header=str(path))]
+
+
+def write_modelfile(wanted: WantedModel) -> None:
+    """Keep the Modelfile on the host."""
+    write_atomically(_modelfile_path(wanted), modelfile_text(wanted))
+
+
+def _record_path(wanted: WantedModel) -> Path:
+    return RECORDS / f"{wanted.slug}.json"
+
+
+def _modelfile_path(wanted: WantedModel) -> Path:
+    return MODELFILES / f"{wanted.slug}.Modelfile"
+
+
+def _gguf(wanted: WantedModel, folder: Path, merge_tool: Path) -> Path:
+    """The whole model as one checked GGUF in `folder`."""
+    shards = [folder / shard.name for shard in wanted.shards]
+    merged = shards[0] if len(shards) == 1 else folder / "merged.gguf"
+    if merged.exists() and len(shards) > 1:
+        merged.unlink()  # of a run that was killed: whole or not, nobody knows
+    folder.mkdir(parents=True, exist_ok=True)
+    missing = [(shard, path) for shard, path in zip(wanted.shards, shards) if not path.exists()]
+    total = sum(shard.size or 0 for shard in wanted.shards)
+    require_free_space(folder, PEAK_FACTOR * total - sum(path.stat().st_size for path in shards if path.exists()))
+    for shard, path in missing:
+        fetch(shard.url, path, shard.sha256, shard.size)
+    if len(shards) > 1:
+        if not merge_tool.exists():
+            raise RackllamaError(f"{merge_tool} is missing", "install llama.cpp first: role llama_cpp")
+        systemd.run(str(merge_tool), "--merge", str(shards[0]), str(merged))
+        for path in shards:
+            path.unlink()
+    return merged
+
+
+def _upload(server: Ollama, gguf: Path) -> str:
+    hasher = hashlib.sha256()
+    with gguf.open("rb") as file:
+        for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
+            hasher.update(chunk)
+    weights = f"sha256:{hasher.hexdigest()}"
+    if not server.has_blob(weights):
+        server.upload_blob(weights, gguf)
+    gguf.unlink()
+    return weights

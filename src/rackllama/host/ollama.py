@@ -1,0 +1,156 @@
+"""A small client of Ollama's own API, over loopback and past every proxy."""
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional
+from urllib.parse import urlsplit
+
+from .errors import RackllamaError
+
+QUICK_SECONDS = 30
+
+
+@dataclass(frozen=True)
+class ListedModel:
+    """One model as `/api/tags` lists it; `digest` is that of its manifest."""
+
+    name: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Chat:
+    """One answer and how fast it came: `tokens` were decoded in `decode_seconds`, after `load_seconds` of loading."""
+
+    text: str
+    tokens: int
+    decode_seconds: float
+    load_seconds: float
+
+    @property
+    def tokens_per_second(self) -> float:
+        """The decode rate."""
+        return self.tokens / self.decode_seconds if self.decode_seconds else 0.0
+
+
+class Ollama:
+    """The server at one address, as `http://127.0.0.1:11434`. Every method raises RackllamaError where it fails."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url.rstrip("/")
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+    def models(self) -> List[ListedModel]:
+        """All models that the server has."""
+        answer = self._ask("GET", "/api/tags")
+        return [ListedModel(entry["name"], entry["digest"], entry["size"]) for entry in answer["models"]]
+
+    def show(self, name: str) -> Dict[str, Any]:
+        """What the server knows of a model: its modelfile, template, parameters, details."""
+        shown: Dict[str, Any] = self._ask("POST", "/api/show", {"model": name})
+        return shown
+
+    def weights_of(self, name: str) -> Optional[str]:
+        """The digest of the blob that a model's weights are in, as `sha256:…`."""
+        modelfile: str = self.show(name)["modelfile"]
+        for line in modelfile.splitlines():
+            if line.startswith("FROM ") and "sha256-" in line:
+                return "sha256:" + line.rpartition("sha256-")[2].strip()
+        return None
+
+    def has_blob(self, digest: str) -> bool:
+        """Whether the server holds this blob."""
+        request = urllib.request.Request(f"{self.url}/api/blobs/{digest}", method="HEAD")
+        try:
+            with self._opener.open(request, timeout=QUICK_SECONDS):
+                return True
+        except urllib.error.HTTPError:
+            return False
+        except OSError as error:
+            raise self._unreachable(error) from error
+
+    def upload_blob(self, digest: str, path: Path) -> None:
+        """Send a file to the server's store; it checks the digest."""
+        parts = urlsplit(self.url)
+        connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
+        try:
+            with path.open("rb") as file:
+                headers = {"Content-Length": str(path.stat().st_size)}
+                connection.request("POST", f"/api/blobs/{digest}", body=file, headers=headers)
+                answer = connection.getresponse()
+                said = answer.read().decode(errors="replace")
+        except OSError as error:
+            raise self._unreachable(error) from error
+        finally:
+            connection.close()
+        if answer.status not in (http.client.OK, http.client.CREATED):
+            raise RackllamaError(
+                f"Ollama did not take {path.name}: {said or answer.reason}", "see its journal: journalctl -u ollama"
+            )
+
+    def create(self, name: str, weights: str, settings: Mapping[str, Any]) -> None:
+        """Create or replace a model from a blob of weights with template, parameters, system and licence."""
+        body = {"model": name, "files": {"model.gguf": weights}, **settings}
+        last: Dict[str, Any] = {}
+        for last in self._stream("/api/create", body):
+            if "error" in last:
+                break
+        if last.get("status") != "success":
+            raise RackllamaError(
+                f"Ollama could not create {name}: {last.get('error', 'its answer broke off')}",
+                "see its journal: journalctl -u ollama",
+            )
+
+    def chat(self, name: str, question: str, options: Optional[Mapping[str, Any]] = None) -> Chat:
+        """Ask one question and wait for the whole answer, however long the model takes to load."""
+        body = {
+            "model": name,
+            "messages": [{"role": "user", "content": question}],
+            "options": dict(options or {}),
+        }
+        text, last = "", {}
+        for last in self._stream("/api/chat", body):
+            if "error" in last:
+                raise RackllamaError(f"{name} did not answer: {last['error']}", "see the journal: journalctl -u ollama")
+            text += last.get("message", {}).get("content", "")
+        if not last.get("done"):
+            raise RackllamaError(f"the answer of {name} broke off", "see the journal: journalctl -u ollama")
+        return Chat(text, last["eval_count"], last["eval_duration"] / 1e9, last["load_duration"] / 1e9)
+
+    def _ask(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Any:
+        with self._open(method, path, body, QUICK_SECONDS) as answer:
+            return json.load(answer)
+
+    def _stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
+        """The lines of a streamed answer. No time-out: loading and importing take as long as the model is large."""
+        with self._open("POST", path, body, None) as answer:
+            try:
+                for line in answer:
+                    yield json.loads(line)
+            except (OSError, http.client.HTTPException) as error:
+                raise self._unreachable(error) from error
+
+    def _open(self, method: str, path: str, body: Optional[Mapping[str, Any]], timeout: Optional[float]) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(
+            self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
+        )
+        try:
+            return self._opener.open(request, timeout=timeout)
+        except urllib.error.HTTPError as error:
+            said = error.read().decode(errors="replace").strip()
+            raise RackllamaError(
+                f"Ollama answered {error.code} to {path}: {said}", "see its journal: journalctl -u ollama"
+            ) from error
+        except OSError as error:
+            raise self._unreachable(error) from error
+
+    def _unreachable(self, error: Exception) -> RackllamaError:
+        return RackllamaError(
+            f"Ollama at {self.url} does not answer ({getattr(error, 'reason', error)})", "see: systemctl status ollama"
+        )

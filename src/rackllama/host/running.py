@@ -1,0 +1,168 @@
+"""Bring a unit to run what is declared, restarting it only where what runs differs.
+
+Nothing is remembered between runs: the process itself carries, in its environment, the digest of the declaration that
+it was started with. A converge that died in the middle, a crash, a reboot, an edit by hand: each shows as a difference.
+"""
+
+import contextlib
+import http.client
+import socket
+import time
+import urllib.request
+from dataclasses import dataclass
+from typing import Any, Callable, List, Mapping, Optional
+
+from . import systemd
+from .errors import RackllamaError
+from .files import read_json, read_text
+from .unit import DIGEST_VARIABLE, DROP_IN, SECRETS, SERVICES, UNITS, declared_digest
+
+POLL_SECONDS = 0.2
+CRASHES_UNTIL_HOPELESS = 3
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What ought to run: the digest and environment that the process must carry, and when its files last changed."""
+
+    digest: str
+    environment: Mapping[str, str]
+    files_changed_at: float
+    health: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Running:
+    """What does run: nothing (`environment` is None), or a process with its environment and start."""
+
+    environment: Optional[Mapping[str, str]] = None
+    started_at: float = 0.0
+
+
+def differences(wanted: Wanted, running: Running) -> List[str]:
+    """Why the service must be restarted, one reason a line; empty where what runs is what is wanted. Pure."""
+    if running.environment is None:
+        return ["it does not run"]
+    reasons = [
+        f"its {name} is {running.environment.get(name, 'not set')!r} and ought to be {value!r}"
+        for name, value in sorted(wanted.environment.items())
+        if running.environment.get(name) != value
+    ]
+    if running.environment.get(DIGEST_VARIABLE) != wanted.digest:
+        reasons.append("it was started with an earlier declaration")
+    elif running.started_at < wanted.files_changed_at and not reasons:
+        reasons.append("its unit files were repaired after it had started")
+    return reasons
+
+
+def wanted(name: str) -> Optional[Wanted]:
+    """What the files on this host declare of a service, or None where it was never configured."""
+    env_path = SECRETS / f"{name}.env"
+    record, env_file = read_json(SERVICES / f"{name}.json"), read_text(env_path)
+    value = declared_digest(env_file) if env_file else None
+    if record is None or value is None:
+        return None
+    unit = UNITS / f"{name}.service"
+    files = [env_path, unit, unit.with_name(f"{unit.name}.d") / DROP_IN]
+    return Wanted(
+        digest=value,
+        environment=record["environment"],
+        files_changed_at=max((path.stat().st_mtime for path in files if path.exists()), default=0.0),
+        health=record["health"],
+    )
+
+
+def running(name: str) -> Running:
+    """What runs of a service on this host."""
+    pid = systemd.unit_state(f"{name}.service").main_pid
+    environment = systemd.process_environment(pid) if pid else None
+    if environment is None:
+        return Running()
+    with contextlib.suppress(FileNotFoundError):
+        return Running(environment, systemd.process_started_at(pid))
+    return Running()
+
+
+def reasons_to_restart(name: str) -> List[str]:
+    """Why a service on this host must be restarted; one that runs as declared, but does not answer, must be too."""
+    declared = wanted(name)
+    if declared is None:
+        return ["it was never configured"]
+    reasons = differences(declared, running(name))
+    if not reasons:
+        try:
+            wait_until_healthy(name, declared.health)
+        except RackllamaError as error:
+            reasons = [error.message.split(". Its journal", maxsplit=1)[0]]
+    return reasons
+
+
+def restart_until_healthy(name: str) -> None:
+    """Restart a service and wait until it is healthy and runs what is declared.
+
+    Raises RackllamaError with the end of its journal where it does not answer, and with the remaining differences where
+    something else on the host (a drop-in of somebody's) overrides the declaration.
+    """
+    declared, unit = wanted(name), f"{name}.service"
+    if declared is None:
+        raise RackllamaError(f"the service {name} was never configured", "run the role's configure step first")
+    systemd.run("systemctl", "reset-failed", unit, check=False)
+    systemd.run("systemctl", "restart", unit, check=False)  # a failed start is told below, with its journal
+    wait_until_healthy(name, declared.health)
+    remaining = differences(declared, running(name))
+    if remaining:
+        raise RackllamaError(
+            f"the service {name} runs, but not as declared: {'; '.join(remaining)}",
+            f"see which file overrides it: systemctl cat {unit}",
+        )
+
+
+def wait_until_healthy(name: str, health: Mapping[str, Any]) -> None:
+    """Wait until a service answers its health check, at most `health["timeout_seconds"]`.
+
+    `health` is `{"url": ...}` (any answer of 200) or `{"port": ...}` on loopback (accepts a connection), each with
+    `timeout_seconds`; without either, an active unit is healthy. A service that keeps crashing fails at once.
+    """
+    unit = f"{name}.service"
+    deadline = time.monotonic() + float(health.get("timeout_seconds", 60))
+    probe = _probe(health)
+    while True:
+        state = systemd.unit_state(unit)
+        complaint = probe() if state.active else "it is not active"
+        if complaint is None:
+            return
+        if state.failed or state.restarts >= CRASHES_UNTIL_HOPELESS:
+            raise _unhealthy(name, "it does not stay up")
+        if time.monotonic() > deadline:
+            raise _unhealthy(name, f"not healthy after {health.get('timeout_seconds', 60)} s: {complaint}")
+        time.sleep(POLL_SECONDS)
+
+
+def _probe(health: Mapping[str, Any]) -> Callable[[], Optional[str]]:
+    """A function that says what is wrong with the service's answer, or None."""
+
+    def get_url() -> Optional[str]:
+        try:
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(health["url"], timeout=5) as answer:
+                return None if answer.status == http.client.OK else f"{health['url']} answered {answer.status}"
+        except (OSError, http.client.HTTPException) as error:
+            return f"{health['url']}: {error}"
+
+    def connect() -> Optional[str]:
+        try:
+            socket.create_connection(("127.0.0.1", int(health["port"])), timeout=5).close()
+        except OSError as error:
+            return f"port {health['port']}: {error.strerror}"
+        return None
+
+    if "url" in health:
+        return get_url
+    return connect if "port" in health else lambda: None
+
+
+def _unhealthy(name: str, complaint: str) -> RackllamaError:
+    journal = systemd.journal(f"{name}.service")
+    return RackllamaError(
+        f"the service {name} is not healthy: {complaint}. Its journal ends:\n{journal.rstrip()}\n",
+        f"mend what the journal names and converge again; more of it: journalctl -u {name}",
+    )
