@@ -14,10 +14,11 @@ The file is YAML written by this module alone, so that a change of one checksum 
 
 `origin` says where upstream publishes the checksums, and so how `rackllama lock` learns them. A `sha256` of null means
 that nobody has learnt it yet; such an artefact cannot be installed, and the error names the command that fills it.
+A model may have a `pattern` beside its origin: its files are then what the pattern matches in upstream's repository.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +29,7 @@ import yaml
 from rackllama.host.errors import RackllamaError
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+SHARD = re.compile(r"(?P<model>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})\.gguf")
 # What `uname -m` (and Ansible's `ansible_facts.architecture`) says -> what the lock and most upstreams say.
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
@@ -56,6 +58,10 @@ class LockedFile:
         """The address to fetch from: upstream's own, or the mirror's where `mirror` is not empty."""
         return f"{mirror.rstrip('/')}/{self.mirror_path}" if mirror else self.url
 
+    def as_data(self, mirror: str = "") -> dict[str, Any]:
+        """Plain data for a module: name, url (at the mirror, if any), size in bytes (or None) and sha256."""
+        return {"name": self.name, "url": self.mirrored(mirror), "size": self.size, "sha256": self.sha256}
+
 
 @dataclass(frozen=True)
 class Artefact:
@@ -66,31 +72,42 @@ class Artefact:
     licence: str
     origin: str
     files: tuple[LockedFile, ...] = field(default_factory=tuple)
+    pattern: str | None = None
 
     @property
     def is_locked(self) -> bool:
-        """Whether the sha256 of every file is known."""
-        return all(file.sha256 for file in self.files)
+        """Whether every file and its sha256 is known."""
+        return bool(self.files) and all(file.sha256 for file in self.files)
 
-    def files_for(self, machine: str) -> tuple[LockedFile, ...]:
+    def files_for(self, machine: str = "") -> tuple[LockedFile, ...]:
         """The files that a host needs whose `uname -m` is `machine`, each with a known sha256.
 
-        Raises RackllamaError where there is none for this architecture, or where a sha256 was never learnt.
+        With no machine, those that are the same for all. Raises RackllamaError where there is none for this architecture, or where a sha256 was never learnt.
         """
         architecture = ARCHITECTURES.get(machine, machine)
         files = tuple(file for file in self.files if file.architecture in (None, architecture))
-        if not files:
+        if self.files and not files:
             known = ", ".join(sorted({file.architecture or "any" for file in self.files}))
             raise RackllamaError(
-                f"{self.name} {self.version} has no file for {machine} in the lock (it has: {known})",
+                f"{self.name} {self.version} has no file for {machine or 'all architectures'} in the lock (it has: {known})",
                 "use a host of another architecture, or add the file to artefacts.lock",
             )
-        if any(file.sha256 is None for file in files):
+        if not files or any(file.sha256 is None for file in files):
             raise RackllamaError(
-                f"the checksum of {self.name} {self.version} for {machine} was never learnt from upstream",
+                f"the checksum of {self.name} {self.version}{machine and f' for {machine}'} was never learnt from upstream",
                 f"run: rackllama lock {self.name}",
             )
         return files
+
+    def file_for(self, machine: str) -> LockedFile:
+        """The one file that a host needs, as `files_for`. Raises RackllamaError as well where there are several."""
+        files = self.files_for(machine)
+        if len(files) > 1:
+            raise RackllamaError(
+                f"{self.name} {self.version} is {len(files)} files for {machine}, where one was asked for",
+                "name an artefact that is one archive; a model's shards are asked for through rackllama_models",
+            )
+        return files[0]
 
 
 Lock = dict[str, Artefact]
@@ -111,13 +128,22 @@ def read_lock(path: Path) -> Lock:
     return {name: _artefact(path, name, entry) for name, entry in document.items()}
 
 
+def default_lock_path() -> Path:
+    """The lock of the checkout this package runs from, or the one packed into the installed package."""
+    checkout = Path(__file__).resolve().parents[3] / "artefacts.lock"
+    return checkout if checkout.exists() else Path(__file__).resolve().with_name("artefacts.lock")
+
+
+def lock_text(lock: Mapping[str, Artefact]) -> str:
+    """The lock as the file's text, sorted by name."""
+    entries = {name: _entry(lock[name]) for name in sorted(lock)}
+    return "---\n" + yaml.safe_dump(entries, sort_keys=False, width=1000, default_flow_style=False, allow_unicode=True)
+
+
 def write_lock(path: Path, lock: Mapping[str, Artefact]) -> None:
     """Write the lock, sorted by name, replacing the file in one step."""
-    text = "---\n" + yaml.safe_dump(
-        {name: _entry(lock[name]) for name in sorted(lock)}, sort_keys=False, width=1000, default_flow_style=False
-    )
     temporary = path.with_name(f".{path.name}.new")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_text(lock_text(lock), encoding="utf-8")
     temporary.replace(path)
 
 
@@ -131,7 +157,7 @@ def find(lock: Mapping[str, Artefact], name: str) -> Artefact:
         ) from None
 
 
-def with_checksums(artefact: Artefact, learnt: Mapping[str, tuple[int, str]]) -> Artefact:
+def with_checksums(artefact: Artefact, learnt: Mapping[str, tuple[int | None, str]]) -> Artefact:
     """The artefact with sizes and sha256 filled in for each address in `learnt` (address -> (size, sha256))."""
     files = tuple(
         replace(file, size=learnt[file.url][0], sha256=learnt[file.url][1]) if file.url in learnt else file
@@ -140,10 +166,49 @@ def with_checksums(artefact: Artefact, learnt: Mapping[str, tuple[int, str]]) ->
     return replace(artefact, files=files)
 
 
+def with_version(artefact: Artefact, version: str) -> Artefact:
+    """The artefact at another version: its addresses rewritten, its sizes and sha256 unknown again.
+
+    Raises RackllamaError where an address does not contain the old version, and so cannot be rewritten.
+    """
+    # Bounded, so that `0.3` is not found in `10.33`, nor `main` in `domain`; a tag's `v` may stand before it.
+    old = re.compile(rf"(?<![0-9A-Za-z.])(v?){re.escape(artefact.version)}(?![0-9A-Za-z]|\.[0-9])")
+
+    def moved(file: LockedFile) -> LockedFile:
+        host, path = re.fullmatch(r"(https?://[^/]+)(/.*)", file.url).groups()  # type: ignore[union-attr]
+        if not old.search(path):
+            raise RackllamaError(
+                f"the address {file.url} of {artefact.name} does not contain its version {artefact.version}",
+                "edit version and url in artefacts.lock by hand",
+            )
+        return LockedFile(host + old.sub(lambda found: found[1] + version, path), architecture=file.architecture)
+
+    return replace(artefact, version=version, files=tuple(map(moved, artefact.files)))
+
+
+def in_shard_order(files: Iterable[LockedFile]) -> tuple[LockedFile, ...]:
+    """A model's files in the order of their `-NNNNN-of-NNNNN.gguf` numbers; a single unsplit file is fine.
+
+    Raises RackllamaError where a shard is missing, or where the files are not of one model.
+    """
+    files = tuple(files)
+    shards = {file.name: SHARD.fullmatch(file.name) for file in files}
+    if len(files) == 1 and not shards[files[0].name]:
+        return files
+    found = {(match["model"], int(match["count"]), int(match["number"])) for match in shards.values() if match}
+    expected = {(model, count, number) for model, count, _ in found for number in range(1, count + 1)}
+    if found != expected or len({key[:2] for key in found}) != 1 or len(found) != len(files):
+        raise RackllamaError(
+            f"these are not all the shards of one model: {', '.join(sorted(shards)) or 'no file at all'}",
+            "name every shard once, from -00001-of-NNNNN to the last, and nothing else",
+        )
+    return tuple(sorted(files, key=lambda file: file.name))
+
+
 def _artefact(path: Path, name: str, entry: Any) -> Artefact:
     try:
         files = tuple(LockedFile(**file) for file in entry["files"])
-        artefact = Artefact(name, str(entry["version"]), entry["licence"], entry["origin"], files)
+        artefact = Artefact(name, str(entry["version"]), entry["licence"], entry["origin"], files, entry.get("pattern"))
     except (TypeError, KeyError) as error:
         raise RackllamaError(f"{path}: the entry {name!r} is not well-formed ({error})", "see docs/lock.md") from error
     for file in files:
@@ -163,5 +228,6 @@ def _entry(artefact: Artefact) -> dict[str, Any]:
         "version": artefact.version,
         "licence": artefact.licence,
         "origin": artefact.origin,
+        **({"pattern": artefact.pattern} if artefact.pattern else {}),
         "files": [file_entry(file) for file in artefact.files],
     }
