@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from typing import Any, Dict, Iterator, List
 
 from .errors import RackllamaError
+from .report import failed, in_words
 
 
 @contextmanager
@@ -26,3 +27,14 @@ def difference(before: List[str], after: List[str], header: str) -> Dict[str, st
         "before_header": header,
         "after_header": header,
     }
+
+
+def exit_with_report(module: Any, subject: str, document: Dict[str, Any]) -> None:
+    """End the module with a report, in data and in words; it fails where a check of the report does."""
+    words = in_words(document)
+    broken = failed(document)
+    if broken:
+        remedies = [line for line in words if not line.startswith("ok")]
+        message = f"{subject} on {document['host']}: {len(broken)} of {len(document['checks'])} checks failed\n"
+        module.fail_json(msg=message + "\n".join(remedies), report=document, words=words)
+    module.exit_json(changed=False, report=document, words=words)

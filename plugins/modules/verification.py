@@ -1,0 +1,75 @@
+#!/usr/bin/python
+"""Ansible module: verify what is deployed on a host."""
+
+DOCUMENTATION = r"""
+module: verification
+short_description: Verify that a host runs what was declared
+version_added: "0.1.0"
+description:
+  - For every service declared on the host - the running process has the declared environment, it answers, its sandbox
+    scores within its limit, its ports are open to the host alone.
+  - For every model - it is the one that was landed, and answers.
+  - Changes nothing; fails where a check does.
+options:
+  models:
+    description: The names of the models that ought to be served.
+    type: list
+    elements: str
+    default: []
+  ollama_url:
+    description: Where Ollama listens on this host.
+    type: str
+    default: http://127.0.0.1:11434
+author: The rackllama maintainers
+attributes:
+  check_mode:
+    support: full
+    description: The module never changes anything.
+  diff_mode:
+    support: none
+    description: There is nothing to show.
+"""
+
+EXAMPLES = r"""
+- name: Verify this host
+  rackllama.llm.verification:
+    models: [gemma3-270m:q4_k_m]
+"""
+
+RETURN = r"""
+report:
+  description: The host's name and the checks, each with C(id), C(ok), C(wanted), C(found) and C(remedy).
+  type: dict
+  returned: always
+words:
+  description: The same for people, line by line.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import platform
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rackllama.llm.plugins.module_utils import verification
+from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.report import report
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "models": {"type": "list", "elements": "str", "default": []},
+            "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
+        },
+        supports_check_mode=True,
+    )
+    with failing_clearly(module, "verification"):
+        checks = verification.service_checks()
+        if module.params["models"]:
+            checks += verification.model_checks(module.params["models"], module.params["ollama_url"])
+    exit_with_report(module, "verification", report(platform.node(), checks))
+
+
+if __name__ == "__main__":
+    main()
