@@ -121,20 +121,15 @@ def image_name(suite: str) -> str:
     return f"localhost/rackllama-lab:{suite}"
 
 
-def ensure_image(suite: str) -> str:
-    """Build the image of that suite unless podman has it, of the same recipe. Returns the recipe's digest.
-
-    Raises RackllamaError for a suite that is none of SUITES, and with mmdebstrap's last words where it fails.
-    """
-    if suite not in SUITES:
-        raise RackllamaError(f"no lab image of {suite!r} can be built", f"choose one of: {', '.join(SUITES)}")
-    recipe = machine_recipe(suite)
-    if image_recipe(image_name(suite)) != recipe.digest:
-        started = time.monotonic()
-        say(f"building the image {image_name(suite)} (a minute or two)")
-        _build(recipe)
-        say(f"built {image_name(suite)} in {time.monotonic() - started:.0f} s")
-    return recipe.digest
+def build_image(recipe: Recipe) -> None:
+    """Build the image of that recipe, unless podman has it. Raises RackllamaError saying why it cannot be built."""
+    image = image_name(recipe.suite)
+    if image_recipe(image) == recipe.digest:
+        return
+    started = time.monotonic()
+    say(f"building the image {image} (a minute or two)")
+    _build(recipe)
+    say(f"built {image} in {time.monotonic() - started:.0f} s")
 
 
 def image_recipe(image: str) -> str | None:
@@ -146,7 +141,9 @@ def image_recipe(image: str) -> str | None:
 
 
 def machine_recipe(suite: str) -> Recipe:
-    """The recipe that follows from how this machine is set up."""
+    """The recipe that follows from how this machine is set up. Raises RackllamaError for a suite not in SUITES."""
+    if suite not in SUITES:
+        raise RackllamaError(f"no lab image of {suite!r} can be built", f"choose one of: {', '.join(SUITES)}")
     authorities = {
         str(path): path.read_text(encoding="ascii", errors="replace")
         for path in sorted(LOCAL_AUTHORITIES.glob("*.crt"))

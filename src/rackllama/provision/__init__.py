@@ -1,0 +1,1 @@
+"""Where hosts come from, and how their makers describe them to Ansible."""
