@@ -106,6 +106,7 @@ def _explained(url: str, part: Path, error: OSError) -> Tuple[RackllamaError, bo
         part.unlink()  # a full disk helps nobody; the next call starts this file over
         return RackllamaError(f"the disk of {part.parent} is full", "free space there and run again"), True
     if isinstance(error, urllib.error.HTTPError):
+        error.close()
         if error.code == RANGE_NOT_SATISFIABLE:
             part.unlink()
         return (
