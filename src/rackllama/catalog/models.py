@@ -95,6 +95,11 @@ def resolve(
 
     Raises RackllamaError naming the key that is wrong and what is accepted, or the command that locks the model.
     """
+    if not isinstance(declaration, Mapping):
+        raise RackllamaError(
+            f"a model is declared as {declaration!r}, which is no mapping",
+            "declare it as {name: NAME, variant: VARIANT}",
+        )
     inline = "shards" in declaration
     accepted = (*DECLARED, *INLINE) if inline else DECLARED
     for key in declaration:
@@ -102,6 +107,7 @@ def resolve(
     name, variant = (_name(declaration, key) for key in ("name", "variant"))
     engine = declaration.get("engine", "ollama")
     _one_of(engine, ENGINES, f"the engine of {name} is {{}}, which is not built", "use one of")
+    _hosts(declaration)
     slug = slug_of(name, variant)
     if inline:
         known: Mapping[str, Any] = {key: declaration[key] for key in INLINE if key in declaration}
@@ -147,7 +153,8 @@ def resolve_all(
     """
     models: dict[str, ResolvedModel] = {}
     for declaration in declarations:
-        hosts = declaration.get("hosts")
+        # Before anything else, so that a model of other hosts which is not locked yet keeps nobody from working.
+        hosts = _hosts(declaration) if isinstance(declaration, Mapping) else None
         if places is not None and hosts is not None and not set(hosts) & set(places):
             continue
         model = resolve(declaration, lock, catalogue)
@@ -179,6 +186,17 @@ def _name(declaration: Mapping[str, Any], key: str) -> str:
     return value
 
 
+def _hosts(declaration: Mapping[str, Any]) -> Sequence[str] | None:
+    """The hosts and groups that a model is for, or None where it is for all."""
+    hosts = declaration.get("hosts")
+    if isinstance(hosts, str) or not isinstance(hosts, Sequence | None):
+        raise RackllamaError(
+            f"{declaration.get('name')} is declared with the hosts {hosts!r}",
+            "give hosts as a list of hosts and groups",
+        )
+    return hosts
+
+
 def _positive(declaration: Mapping[str, Any], key: str, default: int) -> int:
     value: object = declaration.get(key, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -194,7 +212,7 @@ def _mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 
 
 def _inline_shards(slug: str, declaration: Mapping[str, Any]) -> tuple[LockedFile, ...]:
-    """The shards of an inline declaration, each with name, sha256 and maybe size; `source` is their folder's address."""
+    """The shards of an inline declaration, each with name, sha256 and maybe size, all in the folder `source`."""
     source, shards = declaration.get("source"), declaration["shards"]
     remedy = "give source: https://HOST/FOLDER, and shards: [{name: FILE, sha256: HEX, size: BYTES}, ...]"
     if not isinstance(source, str) or not re.fullmatch(r"https?://[^\s/]+(/\S*)?", source):

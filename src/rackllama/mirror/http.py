@@ -101,6 +101,8 @@ def _read(opener: urllib.request.OpenerDirector, address: str, tokens: Mapping[s
         content: bytes = answer.read(LARGEST_ANSWER_BYTES + 1)
     if len(content) > LARGEST_ANSWER_BYTES:
         raise RackllamaError(f"{address} is larger than any index or checksum file", "check the origin in the lock")
+    if answer.length:  # a read with a limit does not tell that the connection was cut
+        raise http.client.IncompleteRead(content, answer.length)
     return content
 
 

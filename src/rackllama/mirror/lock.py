@@ -82,19 +82,21 @@ class Artefact:
     def files_for(self, machine: str = "") -> tuple[LockedFile, ...]:
         """The files that a host needs whose `uname -m` is `machine`, each with a known sha256.
 
-        With no machine, those that are the same for all. Raises RackllamaError where there is none for this architecture, or where a sha256 was never learnt.
+        With no machine, those that are the same for all. Raises RackllamaError where there is none for this
+        architecture, or where a sha256 was never learnt.
         """
         architecture = ARCHITECTURES.get(machine, machine)
         files = tuple(file for file in self.files if file.architecture in (None, architecture))
+        place = f" for {machine}" if machine else ""
         if self.files and not files:
             known = ", ".join(sorted({file.architecture or "any" for file in self.files}))
             raise RackllamaError(
-                f"{self.name} {self.version} has no file for {machine or 'all architectures'} in the lock (it has: {known})",
+                f"{self.name} {self.version} has no file{place} in the lock (it has: {known})",
                 "use a host of another architecture, or add the file to artefacts.lock",
             )
         if not files or any(file.sha256 is None for file in files):
             raise RackllamaError(
-                f"the checksum of {self.name} {self.version}{machine and f' for {machine}'} was never learnt from upstream",
+                f"the checksum of {self.name} {self.version}{place} was never learnt from upstream",
                 f"run: rackllama lock {self.name}",
             )
         return files
