@@ -146,6 +146,13 @@ def test_a_machine_that_cannot_build_is_told_why():
         require_machine("aarch64", 7 * 2**30)
 
 
+def test_an_interrupted_build_finds_its_folder_again_and_another_recipe_an_empty_one(tmp_path):
+    shop = Workshop(tmp_path, tmp_path / "mirror", quiet())
+    (shop.folder_of(Hello()) / "object").write_text("")
+    assert (shop.folder_of(Hello()) / "object").exists()
+    assert not (shop.folder_of(Hello(version="2.0")) / "object").exists()
+
+
 def test_a_failing_program_gives_its_last_line_and_its_log(tmp_path):
     shop = Workshop(tmp_path, tmp_path / "mirror", quiet())
     with pytest.raises(RackllamaError, match="x: compile failed with exit status 3: no such header") as caught:

@@ -4,6 +4,8 @@ import http.client
 import json
 import socket
 import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,15 @@ from rackllama.lab.depot.server import DepotServer, byte_range, ensure_serving, 
 SHARD = bytes(range(200))
 
 
+@contextmanager
+def running(server: HTTPServer):
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield
+    server.shutdown()
+    thread.join()
+
+
 @pytest.fixture
 def connection(tmp_path: Path):
     depot = Depot(tmp_path / "depot")
@@ -22,14 +33,10 @@ def connection(tmp_path: Path):
     folder.mkdir(parents=True)
     (folder / "a b.gguf").write_bytes(SHARD)
     (tmp_path / "depot" / "secret").write_text("not for serving")
-    with DepotServer(depot, "127.0.0.1", 0) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with DepotServer(depot, "127.0.0.1", 0) as server, running(server):
         connection = http.client.HTTPConnection("127.0.0.1", server.server_address[1], timeout=10)
         yield connection
         connection.close()
-        server.shutdown()
-        thread.join()
 
 
 def ask(connection, path, method="GET", **headers):
@@ -150,7 +157,11 @@ def test_a_server_in_the_background_is_started_once_and_stopped(port):
 
 
 def test_a_port_taken_by_something_else_is_told(port):
-    with socket.create_server(("127.0.0.1", port)), pytest.raises(RackllamaError, match=f"port {port} .* is taken"):
+    with (
+        HTTPServer(("127.0.0.1", port), BaseHTTPRequestHandler) as other,
+        running(other),
+        pytest.raises(RackllamaError, match=f"port {port} .* is taken"),
+    ):
         ensure_serving("127.0.0.1", port)
 
 

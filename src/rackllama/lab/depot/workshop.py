@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rackllama.host.errors import RackllamaError
 from rackllama.lab.depot.progress import Progress
-from rackllama.lab.depot.recipes import Package
+from rackllama.lab.depot.recipes import Package, Recipe
 from rackllama.mirror.lock import LockedFile
 
 # The distribution's own: an interpreter made by uv has no pip.
@@ -41,6 +41,18 @@ class Workshop:
         """A folder kept between tries, so that its work goes on where it stopped."""
         path = self.root / name
         path.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def folder_of(self, recipe: Recipe) -> Path:
+        """A folder kept between tries with the same recipe, and emptied for another one.
+
+        Its path is the same for both, so that the compiler's cache knows its files again.
+        """
+        path = self.root / recipe.name
+        mark = path / "recipe"
+        if not mark.exists() or mark.read_text(encoding="ascii") != recipe.digest:
+            self.empty_folder(recipe.name)
+            mark.write_text(recipe.digest, encoding="ascii")
         return path
 
     def empty_folder(self, name: str) -> Path:
