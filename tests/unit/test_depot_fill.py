@@ -3,6 +3,7 @@
 import fcntl
 import hashlib
 import io
+import os
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,6 +168,17 @@ def test_a_program_gets_its_environment_and_its_folder(tmp_path):
     (tmp_path / "inside").mkdir()
     lines = shop.run("x", ["sh", "-c", "echo $GREETING; pwd"], env={"GREETING": "hello"}, cwd=tmp_path / "inside")
     assert lines == ["hello", str(tmp_path / "inside")]
+
+
+def test_the_same_files_make_the_same_archive(tmp_path):
+    shop = Workshop(tmp_path, tmp_path / "mirror", quiet())
+    archives = []
+    for seconds in (1_000, 2_000):
+        folder = shop.empty_folder("stage")
+        (folder / "tool").write_text("#!/bin/sh\n")
+        os.utime(folder / "tool", (seconds, seconds))
+        archives.append(shop.pack("pack", folder, ["tool"], "gzip -n").read_bytes())
+    assert archives[0] == archives[1]
 
 
 def test_progress_shows_the_count_while_a_step_goes_on_and_its_outcome():

@@ -5,6 +5,7 @@ import hashlib
 import json
 import platform
 import shutil
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -135,7 +136,7 @@ def fill(progress: Progress, builders: Sequence[tuple[Recipe, Builder]] = BUILDE
         return depot
     depot.root.mkdir(parents=True, exist_ok=True)
     with exclusive(depot.root / ".filling", progress):
-        stale = depot.stale([recipe for recipe, _ in builders])
+        stale, started = depot.stale([recipe for recipe, _ in builders]), time.monotonic()
         if stale:
             progress.say(f"filling the lab depot {depot.root} with {', '.join(recipe.name for recipe in stale)}")
             require_machine(platform.machine(), shutil.disk_usage(depot.root).free)
@@ -146,6 +147,7 @@ def fill(progress: Progress, builders: Sequence[tuple[Recipe, Builder]] = BUILDE
                 if recipe in stale:
                     depot.publish(recipe, build(shop, recipe))
             _clean(shop.root)
+            progress.say(f"the lab depot is filled, after {time.monotonic() - started:.0f} s")
     return depot
 
 

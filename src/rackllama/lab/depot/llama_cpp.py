@@ -23,7 +23,14 @@ def build(shop: Workshop, recipe: LlamaCpp) -> tuple[Product, ...]:
     injected = home / "inject.cmake"
     injected.write_text(injection(recipe), encoding="utf-8")
     cache = {"CCACHE_DIR": str(shop.folder("ccache")), "CCACHE_MAXSIZE": "500M"}
-    options = [*recipe.options, f"LLAMA_BUILD_NUMBER={recipe.build_number}", f"CMAKE_PROJECT_INCLUDE={injected}"]
+    options = (
+        *recipe.options,
+        f"LLAMA_BUILD_NUMBER={recipe.build_number}",
+        f"CMAKE_PROJECT_INCLUDE={injected}",
+        # Messages name sources: by the same names wherever the cache is, so that the same recipe makes the same bytes.
+        f"CMAKE_C_FLAGS=-ffile-prefix-map={home}=.",
+        f"CMAKE_CXX_FLAGS=-ffile-prefix-map={home}=.",
+    )
     shop.run(
         "llama.cpp: configure",
         ["cmake", "-G", "Ninja", "-S", source, "-B", binary, *(f"-D{option}" for option in options)],
@@ -31,15 +38,8 @@ def build(shop: Workshop, recipe: LlamaCpp) -> tuple[Product, ...]:
     )
     shop.run("llama.cpp: compile", ["ninja", "-C", binary, *recipe.targets], env=cache, count=ninja_count)
     stage = _stage(shop, recipe, binary / "bin")
-    archive = stage.parent / "llama.tar.gz"
-    shop.run(
-        "llama.cpp: pack", ["tar", *REPRODUCIBLE, "-I", "gzip -n", "-cf", archive, "-C", stage.parent, recipe.folder]
-    )
+    archive = shop.pack("llama.cpp: pack", stage.parent, [recipe.folder], "gzip -n")
     return (Product(recipe.url, archive, "amd64"),)
-
-
-# The same files make the same archive, whoever packs them, and when.
-REPRODUCIBLE = ("--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "--mode=u=rwX,go=rX")
 
 
 def ninja_count(line: str) -> str:

@@ -4,7 +4,6 @@ import re
 import shutil
 import subprocess
 
-from rackllama.lab.depot.llama_cpp import REPRODUCIBLE
 from rackllama.lab.depot.recipes import Ollama
 from rackllama.lab.depot.workshop import Product, Workshop
 
@@ -50,8 +49,7 @@ def build(shop: Workshop, recipe: Ollama) -> tuple[Product, ...]:
         "Ollama: add llama.cpp",
         ["tar", "-xzf", llama_archive, "-C", libraries, "--strip-components=1", "--wildcards", *wanted],
     )
-    archive = stage / "ollama.tar.zst"
-    shop.run("Ollama: pack", ["tar", *REPRODUCIBLE, "-I", "zstd -T0 -9", "-cf", archive, "-C", stage, "bin", "lib"])
+    archive = shop.pack("Ollama: pack", stage, ["bin", "lib"], "zstd -T0 -9")
     return (Product(recipe.url, archive, "amd64"),)
 
 

@@ -108,6 +108,13 @@ class Workshop:
                 )
         return lines
 
+    def pack(self, what: str, folder: Path, names: Sequence[str], compressor: str) -> Path:
+        """An archive of what is named in `folder`: the same files make the same archive, whoever packs it, and when."""
+        archive = folder / "archive.tar"
+        same = ("--sort=name", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0", "--mode=u=rwX,go=rX")
+        self.run(what, ["tar", *same, "-I", compressor, "-cf", archive, "-C", folder, *names])
+        return archive
+
     def install_wheels(self, what: str, packages: Sequence[Package], target: Path) -> None:
         """Install wheels, checked against their checksums and without what they depend on, into the folder `target`."""
         self._pip(what, packages, "install", "--no-compile", "--only-binary", ":all:", "--target", target)
