@@ -97,7 +97,6 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import model
-from ansible_collections.rackllama.llm.plugins.module_utils.modelfile import ModelSettings
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.ollama import Ollama
 
@@ -126,10 +125,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    settings = ModelSettings(given["template"], given["system"], given["licence"], given["parameters"])
-    wanted = model.WantedModel(
-        given["slug"], given["name"], tuple(model.Shard(**shard) for shard in given["shards"]), settings
-    )
+    wanted = model.wanted_model(given)
     server = Ollama(given["ollama_url"])
     with failing_clearly(module, f"the model {wanted.name}"):
         steps = model.plan(wanted, model.found_model(wanted, server, may_be_absent=module.check_mode))

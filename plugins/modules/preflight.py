@@ -6,7 +6,7 @@ module: preflight
 short_description: Check that a host can take a service
 version_added: "0.1.0"
 description:
-  - Checks systemd, Python and free space of the host, and that the service can have its ports. Changes nothing.
+  - Checks systemd, Python and the room for what is to be installed, and that the service can have its ports.
   - The module fails where a check does; its report has one entry for each check, with the remedy.
 options:
   name:
@@ -18,10 +18,20 @@ options:
     type: list
     elements: int
     default: []
-  needed_bytes:
-    description: Space that its installation needs below C(/opt).
-    type: int
-    default: 0
+  downloads:
+    description: The releases to be installed, as filter P(rackllama.llm.artefact#filter) gives them.
+    type: list
+    elements: dict
+    default: []
+  models:
+    description: The models to be landed, as filter P(rackllama.llm.models#filter) gives them.
+    type: list
+    elements: dict
+    default: []
+  staging_dir:
+    description: Where models are put together.
+    type: path
+    default: /var/lib/rackllama/staging
 author: The rackllama maintainers
 attributes:
   check_mode:
@@ -47,9 +57,11 @@ report:
 """
 
 import platform
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import preflight
+from ansible_collections.rackllama.llm.plugins.module_utils.model import wanted_model
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
 
@@ -59,14 +71,24 @@ def main() -> None:
         argument_spec={
             "name": {"type": "str", "required": True},
             "ports": {"type": "list", "elements": "int", "default": []},
-            "needed_bytes": {"type": "int", "default": 0},
+            "downloads": {"type": "list", "elements": "dict", "default": []},
+            "models": {"type": "list", "elements": "dict", "default": []},
+            "staging_dir": {"type": "path", "default": "/var/lib/rackllama/staging"},
         },
         supports_check_mode=True,
     )
-    name = module.params["name"]
+    given = module.params
+    name = given["name"]
     with failing_clearly(module, name):
-        checks = preflight.host_checks(module.params["needed_bytes"])
-        checks += [preflight.port_check(name, port) for port in module.params["ports"]]
+        checks = [
+            *preflight.host_checks(),
+            *(preflight.port_check(name, port) for port in given["ports"]),
+            preflight.room_check(preflight.RELEASES, preflight.bytes_for_releases(given["downloads"])),
+            preflight.room_check(
+                Path(given["staging_dir"]),
+                preflight.bytes_for_models([wanted_model(model) for model in given["models"]]),
+            ),
+        ]
     exit_with_report(module, name, report(platform.node(), checks))
 
 

@@ -62,6 +62,16 @@ class FoundModel:
     has_weights: bool
 
 
+def wanted_model(given: Mapping[str, Any]) -> WantedModel:
+    """A model from plain data, as filter `rackllama.llm.models` gives it; further keys are for others."""
+    return WantedModel(
+        slug=given["slug"],
+        name=given["name"],
+        shards=tuple(Shard(**shard) for shard in given["shards"]),
+        settings=ModelSettings(given["template"], given["system"], given["licence"], given["parameters"]),
+    )
+
+
 def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
     """The steps to do: none, `create` from weights that are there, or `fetch`, `merge` and `create`. Pure."""
     recorded = found.record
@@ -72,9 +82,14 @@ def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
     return []
 
 
+def recorded(wanted: WantedModel) -> Mapping[str, Any]:
+    """What the last landing of a model recorded on this host; empty where it was never landed."""
+    return read_json(_record_path(wanted)) or {}
+
+
 def found_model(wanted: WantedModel, server: Ollama, may_be_absent: bool = False) -> FoundModel:
     """Look at the record and at the server, which may be absent only in check mode on a fresh host."""
-    record = read_json(_record_path(wanted)) or {}
+    record = recorded(wanted)
     if may_be_absent and not record:
         return FoundModel(record, None, has_weights=False)
     listed = {model.name: model.digest for model in server.models()}
@@ -88,7 +103,7 @@ def land(wanted: WantedModel, steps: List[str], server: Ollama, staging: Path, m
     if "fetch" in steps:
         weights = _upload(server, _gguf(wanted, folder, merge_tool))
     else:
-        weights = str((read_json(_record_path(wanted)) or {})["blob"])
+        weights = str(recorded(wanted)["blob"])
     server.create(wanted.name, weights, wanted.settings.for_api())
     blob = server.weights_of(wanted.name)
     manifest = {model.name: model.digest for model in server.models()}[wanted.name]

@@ -3,24 +3,27 @@
 import shutil
 import sys
 from pathlib import Path
-from typing import List, Sequence
+from typing import Any, List, Mapping, Sequence
 
 from . import systemd
+from .model import PEAK_FACTOR, WantedModel, recorded
+from .release import installed_releases
 from .report import Check
 from .sockets import listeners
 from .unit import SERVICES
 
 OLDEST_PYTHON = (3, 9)
+RELEASES = Path("/opt")
+UNPACKED_FACTOR = 5  # an archive beside what it unpacks to, which is up to four times as large
 
 
-def host_checks(needed_bytes: int, root: Path = Path("/opt")) -> List[Check]:
-    """Checks of the host itself: systemd in charge, a Python that is new enough, room for what is installed."""
+def host_checks() -> List[Check]:
+    """Checks of the host itself: systemd in charge, a Python that is new enough."""
     booted = Path("/run/systemd/system").is_dir()
     version = ".".join(map(str, sys.version_info[:3]))
-    free = shutil.disk_usage(_existing(root)).free
     return [
         Check(
-            "systemd", booted, "in charge of the host", "in charge" if booted else "not running", "boot it with systemd"
+            "systemd", booted, "in charge of the host", "in charge" if booted else "not running", "boot with systemd"
         ),
         Check(
             "python",
@@ -29,14 +32,37 @@ def host_checks(needed_bytes: int, root: Path = Path("/opt")) -> List[Check]:
             version,
             "install a newer python3 and name it in ansible_python_interpreter",
         ),
-        Check(
-            "disk",
-            free >= needed_bytes,
-            f"{needed_bytes / 2**30:.1f} GiB free at {root}",
-            f"{free / 2**30:.1f} GiB free",
-            f"free space on the file system of {root}",
-        ),
     ]
+
+
+def room_check(path: Path, needed_bytes: int) -> Check:
+    """Whether the file system that `path` is on, or will be on, has that much free."""
+    free = shutil.disk_usage(_existing(path)).free
+    return Check(
+        f"room at {path}",
+        free >= needed_bytes,
+        f"{needed_bytes / 2**30:.1f} GiB free",
+        f"{free / 2**30:.1f} GiB free",
+        f"free space on the file system of {path}, or choose a larger one",
+    )
+
+
+def bytes_for_releases(downloads: Sequence[Mapping[str, Any]], root: Path = RELEASES) -> int:
+    """Room that installing these releases takes; what is installed already takes none."""
+    return sum(
+        UNPACKED_FACTOR * int(download.get("size") or 0)
+        for download in downloads
+        if download["sha256"] not in installed_releases(root / download["name"]).versions.values()
+    )
+
+
+def bytes_for_models(models: Sequence[WantedModel]) -> int:
+    """Room that landing these models takes at its peak; what is landed already takes none."""
+    return sum(
+        PEAK_FACTOR * sum(shard.size or 0 for shard in model.shards)
+        for model in models
+        if model.weights_digest != recorded(model).get("weights")
+    )
 
 
 def port_check(service: str, port: int) -> Check:
@@ -49,11 +75,6 @@ def port_check(service: str, port: int) -> Check:
         "taken by another program" if taken else "free, or its own",
         f"see who listens (ss -tlnp 'sport = :{port}') and stop it, or choose another port",
     )
-
-
-def failures(checks: Sequence[Check]) -> List[Check]:
-    """Those that are not ok."""
-    return [check for check in checks if not check.ok]
 
 
 def _is_ours(service: str) -> bool:
