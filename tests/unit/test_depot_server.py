@@ -1,5 +1,6 @@
 """The depot's server: ranges, what it refuses, and its life in the background."""
 
+import argparse
 import http.client
 import json
 import socket
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rackllama.host.errors import RackllamaError
+from rackllama.lab.depot import cli
 from rackllama.lab.depot.depot import Depot, default_depot
 from rackllama.lab.depot.server import DepotServer, byte_range, ensure_serving, identity, resolve, stop_serving
 
@@ -169,10 +171,20 @@ def test_a_port_taken_by_another_users_depot_is_told(port, tmp_path, monkeypatch
     ensure_serving("127.0.0.1", port)
     with monkeypatch.context() as other:
         other.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
-        with pytest.raises(RackllamaError, match="something else than this depot"):
+        with pytest.raises(RackllamaError, match="is taken"):
             ensure_serving("127.0.0.1", port)
         assert stop_serving() == []
     assert stop_serving() == [f"http://127.0.0.1:{port}"]
+
+
+def test_the_command_ends_servers_in_the_background(port, capsys):
+    parser = argparse.ArgumentParser()
+    cli.add_commands(parser.add_subparsers())
+    url = ensure_serving("127.0.0.1", port)
+    for told in (f"stopped {url}\n", "no depot is served\n"):
+        arguments = parser.parse_args(["depot", "--stop"])
+        assert arguments.run(arguments) == 0
+        assert capsys.readouterr().out == told
 
 
 def test_an_address_of_another_machine_is_told(port):

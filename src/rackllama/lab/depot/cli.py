@@ -30,6 +30,5 @@ def _depot(arguments: argparse.Namespace) -> int:
     depot = fill(Progress())
     print(f"the lab depot is filled: {depot.root}")
     if arguments.serve:
-        print(f"serving it at http://{arguments.address}:{arguments.port}", flush=True)
-        serve(arguments.address, arguments.port)
+        serve(arguments.address, arguments.port, lambda url: print(f"serving it at {url}", flush=True))
     return 0

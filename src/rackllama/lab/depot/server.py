@@ -13,6 +13,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -49,6 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_version = "rackllama-depot"
     timeout = 60  # seconds that an idle connection is kept
+    disable_nagle_algorithm = True  # head and body are two writes
     server: DepotServer
 
     def do_GET(self) -> None:
@@ -128,9 +130,13 @@ def byte_range(header: str | None, size: int) -> range | None:
     return range(int(first), min(size, int(last) + 1 if last else size))
 
 
-def serve(address: str = "127.0.0.1", port: int = PORT) -> None:
-    """Serve this user's depot until interrupted."""
+def serve(address: str = "127.0.0.1", port: int = PORT, announce: Callable[[str], None] = lambda _url: None) -> None:
+    """Serve this user's depot until interrupted; `announce` is told the URL once it answers.
+
+    Raises RackllamaError where it cannot listen at the address.
+    """
     with DepotServer(default_depot(), address, port) as server:
+        announce(f"http://{address}:{port}")
         server.serve_forever()
 
 
@@ -216,8 +222,8 @@ def _require_free(address: str, port: int) -> None:
 def _cannot_listen(address: str, port: int, error: OSError) -> RackllamaError:
     if error.errno == errno.EADDRINUSE:
         return RackllamaError(
-            f"port {port} at {address} is taken by something else than this depot",
-            f"end it (`ss -ltnp sport = :{port}` names it), or give another port",
+            f"port {port} at {address} is taken",
+            f"end what listens there (`ss -ltnp sport = :{port}` names it), or give another port",
         )
     if error.errno == errno.EADDRNOTAVAIL:
         return RackllamaError(
