@@ -82,7 +82,17 @@ def test_one_connection_serves_many_requests(connection):
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/huggingface.co", "/huggingface.co/resolve/", "/../secret", "/%2e%2e/secret", "/..%2fsecret", "/a%00b"],
+    [
+        "/",
+        "/huggingface.co",
+        "/huggingface.co/resolve/",
+        "/../secret",
+        "/%2e%2e/secret",
+        "/..%2fsecret",
+        "/a%00b",
+        "//[",
+        f"/{'a' * 5000}",
+    ],
 )
 def test_folders_and_what_lies_outside_are_not_found(connection, path):
     status, body, _ = ask(connection, path)
@@ -115,6 +125,7 @@ def test_a_link_out_of_the_mirror_leads_nowhere(tmp_path):
         ("bytes=0-1,4-5", None),
         ("lines=0-1", None),
         ("bytes=-", None),
+        (f"bytes={'9' * 5000}-", None),
     ],
 )
 def test_what_a_range_header_asks_for(header, wanted):

@@ -28,7 +28,7 @@ PORT = 8199
 IDENTITY_PATH = "/.depot"
 START_SECONDS = 20.0
 _POLL_SECONDS = 0.05
-_RANGE = re.compile(r"bytes=(?:(\d+)-(\d*)|-(\d+))")
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
 class DepotServer(ThreadingHTTPServer):
@@ -107,11 +107,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 def resolve(mirror_root: Path, target: str) -> Path | None:
     """The file that a request's target names, or None where there is none, or it lies outside of `mirror_root`."""
-    wanted = unquote(urlsplit(target).path).lstrip("/")
-    if "\0" in wanted:
+    try:
+        path = (mirror_root / unquote(urlsplit(target).path).lstrip("/")).resolve()
+        return path if path.is_relative_to(mirror_root) and path.is_file() else None
+    except (ValueError, OSError):  # no address at all, a NUL in it, a name longer than any file's
         return None
-    path = (mirror_root / wanted).resolve()
-    return path if path.is_relative_to(mirror_root) and path.is_file() else None
 
 
 def byte_range(header: str | None, size: int) -> range | None:
