@@ -188,4 +188,5 @@ def test_the_shipped_models_speak_their_own_markers():
     catalogue = read_catalogue()
     assert "<｜User｜>" in catalogue["deepseek-r1"].template  # noqa: RUF001 - full-width bars are the model's own
     assert catalogue["deepseek-r1"].parameters["temperature"] == 0.6
-    assert "<start_of_turn>model\n" in catalogue["gemma3-270m"].template
+    assert "<start_of_turn>model\n" in catalogue["gemma3-270m-it"].template
+    assert "<start_of_turn>" not in catalogue["gemma3-270m"].template  # pretrained: it knows no turns

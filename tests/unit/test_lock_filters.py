@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from hashlib import sha256
@@ -14,7 +15,7 @@ from rackllama.mirror.lock import Artefact, LockedFile, write_lock
 
 ROOT = Path(__file__).parents[2]
 ARCHIVE = "https://github.com/ollama/ollama/releases/download/v0.33.0/ollama-linux-amd64.tar.zst"
-SHARD = "https://huggingface.co/unsloth/gemma-3-270m-it-GGUF/resolve/main/gemma-3-270m-it-Q4_K_M.gguf"
+SHARD = "https://huggingface.co/gguf-org/gemma-3-270m-gguf/resolve/main/gemma-3-270m-q4_k_m.gguf"
 GEMMA = {"name": "gemma3-270m", "variant": "q4_k_m", "context": 4096}
 
 
@@ -32,7 +33,7 @@ def lock(tmp_path):
     shard = LockedFile(SHARD, 7, sha256(b"weights").hexdigest())
     entries = [
         Artefact("ollama", "0.33.0", "MIT", "github-release:ollama/ollama", (archive,)),
-        Artefact("gemma3-270m-q4-k-m", "main", "Gemma", "huggingface:unsloth/gemma-3-270m-it-GGUF", (shard,)),
+        Artefact("gemma3-270m-q4-k-m", "main", "Gemma", "huggingface:gguf-org/gemma-3-270m-gguf", (shard,)),
     ]
     write_lock(path, {entry.name: entry for entry in entries})
     return str(path)
@@ -78,11 +79,11 @@ def test_a_play_sees_the_models_with_their_templates_untouched(lock, tmp_path):
         f"content={{{{ rackllama_models | rackllama.llm.models(host=inventory_hostname, lock='{lock}') | to_json }}}}"
     )
     ansible = [Path(sys.executable).with_name("ansible"), "-i", "localhost,", "-c", "local", "localhost"]
-    declared = json.dumps({"rackllama_models": [GEMMA]})
+    declared = json.dumps({"rackllama_models": [GEMMA], "ansible_python_interpreter": sys.executable})
     subprocess.run(
         [*ansible, "-m", "copy", "-a", f"{task} dest={result}", "-e", declared],
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "HOME": str(tmp_path), "LC_ALL": "C.UTF-8"},
+        cwd=tmp_path,
+        env={**os.environ, "HOME": str(tmp_path), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections")},
         capture_output=True,
         check=True,
     )
