@@ -23,7 +23,7 @@ from typing import Any
 import paramiko
 
 from rackllama.host.errors import RackllamaError
-from rackllama.lab.image import USER, build_image, image_name, machine_recipe
+from rackllama.lab.image import USER, build_image, image_name, machine_recipe, prune_images
 from rackllama.lab.machine import LAB_PACKAGES, check_room, ensure_packages, run, say
 from rackllama.lab.podman import detect_settings, podman, podman_json, require_podman
 from rackllama.paths import state_dir
@@ -151,6 +151,7 @@ def stop(name: str) -> bool:
             say(f"removing {host.name}")
             _remove(host)
         _known_hosts(name).unlink(missing_ok=True)
+        prune_images()
         if not all_hosts() and _network():
             podman("network", "rm", NETWORK)
     return bool(hosts)
@@ -271,8 +272,9 @@ def networks_subnets(networks: Iterable[dict[str, Any]]) -> list[IPv4Network]:
 
 
 def made_from(image_recipe: str) -> str:
-    """What changes when a host would be made otherwise: by another image, or run with other flags."""
-    return hashlib.sha256(json.dumps([image_recipe, RUN_FLAGS]).encode()).hexdigest()[:16]
+    """What changes when a host would be made otherwise: from another image, or with other arguments."""
+    arguments = run_arguments(Host("any", 1, IPv4Address("192.0.2.1"), "any", ""))
+    return hashlib.sha256(json.dumps([image_recipe, arguments]).encode()).hexdigest()[:16]
 
 
 def run_arguments(host: Host) -> list[str]:
@@ -280,11 +282,16 @@ def run_arguments(host: Host) -> list[str]:
     labels = {"": host.lab, ".number": host.number, ".address": host.address, ".suite": host.suite, ".made": host.made}
     return [
         *("run", "--detach", "--replace", "--pull=never", f"--name={host.container}", f"--hostname={host.name}"),
-        *(f"--network={NETWORK}", f"--ip={host.address}"),
+        *(f"--network={NETWORK}", f"--ip={host.address}", f"--mac-address={mac_address(host.address)}"),
         *(f"--label=rackllama.lab{key}={value}" for key, value in labels.items()),
         *RUN_FLAGS,
         image_name(host.suite),
     ]
+
+
+def mac_address(address: IPv4Address) -> str:
+    """A MAC that goes with the address: with a new one at each start, neighbours would talk to the old for a while."""
+    return ":".join(f"{byte:02x}" for byte in (0x02, 0x4C, *address.packed))  # 02: locally administered
 
 
 def _is_usable(host: Host, subnet: IPv4Network) -> bool:
@@ -356,9 +363,11 @@ def _remove(host: Host) -> None:
 def _ensure_key(key: Path) -> str:
     """Make the labs' SSH key if there is none. Returns the public one."""
     if not key.exists():
-        new = key.with_suffix(".new")
-        new.unlink(missing_ok=True)
+        new, public = key.with_suffix(".new"), key.with_suffix(".new.pub")
+        for left in (new, public):
+            left.unlink(missing_ok=True)
         run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "rackllama-lab", "-f", str(new)])
+        public.unlink()
         new.replace(key)
     return run(["ssh-keygen", "-y", "-f", str(key)])
 
@@ -378,7 +387,7 @@ def _open(lab: Lab, new: frozenset[Host]) -> None:
         temporary = lab.known_hosts.with_suffix(".new")
         temporary.write_text("".join(lines), encoding="ascii")
         temporary.replace(lab.known_hosts)
-        list(pool.map(lambda host: log_in(lab, host), lab.hosts))
+        list(pool.map(lambda host: _until_ready(lambda: log_in(lab, host)), lab.hosts))
 
 
 def _authorize(host: Host, public_key: str) -> None:
@@ -409,35 +418,39 @@ def _wait_for_boot(host: Host, *, healthy: bool) -> None:
         raise RackllamaError(f"{host.name} boots with failed units: {names}", _look(host))
 
 
-def log_in(lab: Lab, host: Host) -> None:
-    """Log in to the host once, as Ansible will, trusting the key in `known_hosts` and no other.
+@contextmanager
+def ssh_client(lab: Lab, host: Host) -> Iterator[paramiko.SSHClient]:
+    """A connection to the host as Ansible makes it: with the labs' key, trusting the key in `known_hosts` and no other.
 
-    Raises RackllamaError where that, or sudo without a password, does not work.
+    Raises RackllamaError where there is none to be had; what goes wrong later, while it is used, is the user's.
     """
+    with paramiko.SSHClient() as client:
+        client.load_host_keys(str(lab.known_hosts))
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+        try:
+            client.connect(
+                str(host.address),
+                username=lab.user,
+                key_filename=str(lab.key),
+                look_for_keys=False,
+                allow_agent=False,
+                timeout=5,
+            )
+        except (paramiko.AuthenticationException, paramiko.BadHostKeyException) as error:
+            raise RackllamaError(
+                f"{host.name} at {host.address} and its lab do not agree on keys: {error}", _look(host)
+            ) from error
+        except (paramiko.SSHException, OSError) as error:
+            raise _NotYetError(f"cannot log in to {host.name} at {host.address}: {error}", _look(host)) from error
+        yield client
 
-    def attempt() -> None:
-        with paramiko.SSHClient() as client:
-            client.load_host_keys(str(lab.known_hosts))
-            client.set_missing_host_key_policy(paramiko.RejectPolicy())
-            try:
-                client.connect(
-                    *(str(host.address), 22, lab.user),
-                    key_filename=str(lab.key),
-                    look_for_keys=False,
-                    allow_agent=False,
-                    timeout=5,
-                )
-                _, stdout, stderr = client.exec_command("sudo -n true", timeout=10)
-                status = stdout.channel.recv_exit_status()
-            except (paramiko.SSHException, OSError) as error:
-                final = isinstance(error, (paramiko.AuthenticationException, paramiko.BadHostKeyException))
-                raise (RackllamaError if final else _NotYetError)(
-                    f"cannot log in to {host.name} at {host.address}: {error}", _look(host)
-                ) from error
-            if status:
-                raise RackllamaError(f"sudo refuses in {host.name}: {stderr.read().decode().strip()}", _look(host))
 
-    _until_ready(attempt)
+def log_in(lab: Lab, host: Host) -> None:
+    """Log in to the host and become root there, once. Raises RackllamaError where that does not work."""
+    with ssh_client(lab, host) as client:
+        _, stdout, stderr = client.exec_command("sudo -n true", timeout=10)
+        if stdout.channel.recv_exit_status():
+            raise RackllamaError(f"sudo refuses in {host.name}: {stderr.read().decode().strip()}", _look(host))
 
 
 def _look(host: Host) -> str:

@@ -60,7 +60,10 @@ CLIENT_VARIABLES = (
 )
 CA_VARIABLES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT")
 LOCAL_AUTHORITIES = Path("/usr/local/share/ca-certificates")
+# What has no business in a container, and what would hold dpkg's lock in the middle of something else.
 MASKED_UNITS = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
     "console-getty.service",
     "getty.target",
     "systemd-modules-load.service",
@@ -129,7 +132,13 @@ def build_image(recipe: Recipe) -> None:
     started = time.monotonic()
     say(f"building the image {image} (a minute or two)")
     _build(recipe)
+    prune_images()
     say(f"built {image} in {time.monotonic() - started:.0f} s")
+
+
+def prune_images() -> None:
+    """Remove lab images that a newer one of the same name has replaced, and that no host is made from any more."""
+    podman("image", "prune", "--force", f"--filter=label={RECIPE_LABEL}")
 
 
 def image_recipe(image: str) -> str | None:
@@ -156,6 +165,15 @@ def machine_recipe(suite: str) -> Recipe:
         "/etc/environment": environment_file(environment, own_authorities=bool(authorities)),
     }
     return Recipe(suite, sources(suite, *_mirrors()), files)
+
+
+def parse_mirrors(archives: str) -> tuple[str, str]:
+    """Where Debian and its security updates are fetched from, each empty where it is not.
+
+    `archives` are lines of an archive's label and its address, as `apt-get indextargets` is asked for them.
+    """
+    by_label = dict(sorted((line.split(maxsplit=1) for line in archives.splitlines()), reverse=True))
+    return by_label.get("Debian", ""), by_label.get("Debian-Security", "")
 
 
 def sources(suite: str, mirror: str, security_mirror: str) -> tuple[str, ...]:
@@ -244,13 +262,14 @@ def _build_error(suite: str, stderr: str) -> RackllamaError:
 
 
 def _mirrors() -> tuple[str, str]:
-    """Where this machine gets Debian and its security updates from; empty where it is no Debian."""
-    if not _mirror("Debian") and platform.freedesktop_os_release()["ID"] == "debian":
+    found = parse_mirrors(_archives())
+    if not found[0] and platform.freedesktop_os_release()["ID"] == "debian":
         refresh_package_lists()  # apt knows an archive by its lists: without them it knows none
-    return _mirror("Debian"), _mirror("Debian-Security")
+        found = parse_mirrors(_archives())
+    return found
 
 
-def _mirror(label: str) -> str:
-    argv = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
-    found = run([*argv, f"Label: {label}"]).split()
-    return min(found, default="")
+def _archives() -> str:
+    return run(
+        ["apt-get", "indextargets", "--format", "$(LABEL) $(REPO_URI)", "Created-By: Packages", "Origin: Debian"]
+    )
