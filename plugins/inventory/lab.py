@@ -21,10 +21,10 @@ class InventoryModule(BaseInventoryPlugin):
         self._read_config_data(path)
         try:
             from rackllama.host.errors import RackllamaError  # noqa: PLC0415 - a shim must load to say what is missing
-            from rackllama.lab.hosts import find_lab  # noqa: PLC0415
+            from rackllama.lab.inventory import lab_groups  # noqa: PLC0415
         except ImportError as error:
             raise AnsibleParserError("rackllama.llm.lab needs the Python package rackllama: pip install it") from error
         try:
-            find_lab(self.get_option("lab")).groups.add_to(inventory)
+            lab_groups(self.get_option("lab")).add_to(inventory)
         except RackllamaError as error:
             raise AnsibleParserError(str(error)) from error

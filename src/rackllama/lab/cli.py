@@ -2,10 +2,17 @@
 
 import argparse
 import json
+import shlex
+import subprocess
 from typing import Any
 
 from rackllama.lab import hosts
+from rackllama.lab.depot import cli as depot
+from rackllama.lab.depot.progress import Progress
+from rackllama.lab.depot.server import stop_serving
 from rackllama.lab.image import SUITES
+from rackllama.lab.inventory import lab_groups
+from rackllama.lab.up import QUESTION, Stopwatch, ask, start_lab, up
 
 DEFAULT_NAME = "lab"
 
@@ -17,9 +24,22 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
     start = lab.add_parser("start", help="have a lab with so many hosts, booted and reachable by SSH")
     _add_name(start)
-    start.add_argument("--hosts", type=int, default=1, metavar="N", help="how many hosts (default: 1)")
-    start.add_argument("--suite", choices=SUITES, default=SUITES[0], help="which Debian (default: %(default)s)")
+    _add_size(start)
     start.set_defaults(run=_start)
+
+    up = lab.add_parser("up", help="a lab, converged by playbooks/site.yml, and a question answered by its model")
+    _add_name(up)
+    _add_size(up)
+    up.set_defaults(run=_up)
+
+    ask = lab.add_parser("ask", help="ask the model on a lab's first host")
+    _add_name(ask)
+    ask.add_argument("question", nargs="?", default=QUESTION, metavar="QUESTION")
+    ask.set_defaults(run=_ask)
+
+    shell = lab.add_parser("shell", help="log in to a lab's first host")
+    _add_name(shell)
+    shell.set_defaults(run=_shell)
 
     stop = lab.add_parser("stop", help="remove a lab and everything in it")
     _add_name(stop)
@@ -34,13 +54,40 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     _add_name(inventory)
     inventory.set_defaults(run=_inventory)
 
+    depot.add_commands(lab)
+
 
 def _add_name(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", default=DEFAULT_NAME, metavar="NAME", help="the lab (default: %(default)s)")
 
 
+def _add_size(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--hosts", type=int, default=1, metavar="N", help="how many hosts (default: 1)")
+    parser.add_argument("--suite", choices=SUITES, default=SUITES[0], help="which Debian (default: %(default)s)")
+
+
+def _up(arguments: argparse.Namespace) -> int:
+    print(up(arguments.name, arguments.hosts, arguments.suite, Progress()))
+    return 0
+
+
+def _ask(arguments: argparse.Namespace) -> int:
+    lab = hosts.find_lab(arguments.name)
+    model, chat = ask(lab, lab.hosts[0], arguments.question)
+    print(f"{chat.text.strip()}\n\n{model}: {chat.tokens} tokens at {chat.tokens_per_second:.1f} tok/s")
+    return 0
+
+
+def _shell(arguments: argparse.Namespace) -> int:
+    lab = hosts.find_lab(arguments.name)
+    variables = lab_groups(lab.name).variables[lab.hosts[0].name]
+    options = shlex.split(variables["ansible_ssh_common_args"])
+    login = f"{variables['ansible_user']}@{variables['ansible_host']}"
+    return subprocess.run(["ssh", "-i", str(lab.key), *options, login], check=False).returncode
+
+
 def _start(arguments: argparse.Namespace) -> int:
-    lab = hosts.start(arguments.name, arguments.hosts, arguments.suite)
+    lab = start_lab(arguments.name, arguments.hosts, arguments.suite, Stopwatch(Progress()))
     for host in lab.hosts:
         print(f"{host.name} {host.address} {host.state}")
     return 0
@@ -50,6 +97,8 @@ def _stop(arguments: argparse.Namespace) -> int:
     names = [lab.name for lab in hosts.labs()] if arguments.all else [arguments.name]
     stopped = [name for name in names if hosts.stop(name)]
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing to stop")
+    if not hosts.labs():
+        stop_serving()
     return 0
 
 
