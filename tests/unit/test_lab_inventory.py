@@ -1,9 +1,11 @@
 """From a description of hosts to Ansible's groups and variables."""
 
+import json
 import shlex
 from pathlib import Path
 
 import pytest
+from ansible._internal._json._profiles._inventory_legacy import Encoder
 from ansible.inventory.data import InventoryData
 
 from rackllama.host.errors import RackllamaError
@@ -34,6 +36,15 @@ def test_ansibles_inventory_gets_all_of_it():
     assert inventory.get_groups_dict()["gateway"] == ["a1"]
     assert inventory.groups["webui"].hosts == []
     assert inventory.get_host("a1").vars["ansible_host"] == "10.0.0.2"
+
+
+def test_what_is_trusted_is_plain_text_to_those_who_read_the_inventory_as_json():
+    def as_listed(groups):
+        return json.loads(json.dumps({"_meta": {"hostvars": groups.variables}}, cls=Encoder))["_meta"]["hostvars"]
+
+    groups = inventory_groups({"hosts": HOSTS})
+    assert as_listed(groups)["a1"]["ansible_host"] == {"__ansible_unsafe": "10.0.0.2"}
+    assert as_listed(groups.trusted())["a1"]["ansible_host"] == "10.0.0.2"
 
 
 def test_no_hosts_make_empty_groups():

@@ -9,7 +9,8 @@ from rackllama.provision.inventory import InventoryGroups, inventory_groups, ssh
 def lab_groups(name: str) -> InventoryGroups:
     """The hosts of that lab as Ansible is to know them. Raises RackllamaError where there is no such lab."""
     lab = find_lab(name)
-    return inventory_groups(lab.inventory, {**ssh_variables(lab.key, lab.known_hosts), **depot_variables()})
+    variables = {**ssh_variables(lab.key, lab.known_hosts), **depot_variables()}
+    return inventory_groups(lab.inventory, variables).trusted()
 
 
 def depot_variables() -> dict[str, str]:
