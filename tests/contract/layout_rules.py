@@ -18,6 +18,7 @@ LIMITS = {
     "stacks/*/__main__.py": (60, "move logic to a component in src/rackllama/provision"),
     "playbooks/site.yml": (30, "it only imports one playbook a phase"),
 }
+EXCERPT = re.compile(r"^```yaml\n# (\S+/\S+\.yml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # In parts, so that this file does not contain what it forbids.
 REGISTRIES = tuple(
     ".".join(parts)
@@ -126,3 +127,14 @@ def linters_skip_nothing(root: Path) -> Iterator[str]:
     for path in sorted([*root.glob("*.yml"), *root.glob("[!.]*/**/*.yml")]):
         if re.search(r"#\s*(noqa|yamllint disable)", path.read_text("utf-8")):
             yield f"{path}: switches a linter off; take the comment out and mend what is found"
+
+
+def pages_quote_what_is_there(root: Path) -> Iterator[str]:
+    """A YAML example that begins with a comment naming a file is an excerpt of it: each line stands there."""
+    for page in sorted(root.glob("docs/**/*.md")):
+        for name, excerpt in EXCERPT.findall(page.read_text("utf-8")):
+            path = root / name
+            lines = path.read_text("utf-8").splitlines() if path.exists() else []
+            for line in excerpt.splitlines():
+                if line not in lines:
+                    yield f"{page}: {line.strip()!r} is not in {name}; quote what is there"

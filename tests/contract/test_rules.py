@@ -313,6 +313,15 @@ BROKEN = [
         {".ansible-lint": "profile: production", "roles/web/tasks/main.yml": "[] # noqa: name"},
         "switches a linter off",
     ),
+    (
+        "pages_quote_what_is_there",
+        "an excerpt that is no more",
+        {
+            "roles/web/defaults/main.yml": "web_port: 80\n",
+            "docs/web.md": "```yaml\n# roles/web/defaults/main.yml\nweb_port: 8080\n```\n",
+        },
+        "'web_port: 8080' is not in roles/web/defaults/main.yml",
+    ),
 ]
 
 
