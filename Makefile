@@ -63,7 +63,7 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint (profile produc
 	mypy
 	vermin --quiet --no-tips --violations --target=3.9- src/rackllama/host
 	yamllint --strict .
-	ansible-lint --offline --strict
+	ANSIBLE_INVENTORY=inventories/onprem ansible-lint --offline --strict
 
 .PHONY: unit
 unit: .venv/.ready ## Unit tests: no network, no root
