@@ -72,5 +72,5 @@ def test_a_modelfile_reads_as_people_write_it():
 
 
 def test_a_template_cannot_end_its_own_block():
-    with pytest.raises(RackllamaError, match="three quotes|cannot hold"):
+    with pytest.raises(RackllamaError, match="cannot hold"):
         render("a.gguf", ModelSettings(template='"""\nFROM other'))

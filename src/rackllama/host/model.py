@@ -100,10 +100,8 @@ def found_model(wanted: WantedModel, server: Ollama, may_be_absent: bool = False
 def land(wanted: WantedModel, steps: List[str], server: Ollama, staging: Path, merge_tool: Path) -> None:
     """Do the steps. A failure leaves what is served as it was, and keeps the finished shards for the next run."""
     folder = staging / wanted.slug
-    if "fetch" in steps:
-        weights = _upload(server, _gguf(wanted, folder, merge_tool))
-    else:
-        weights = str(recorded(wanted)["blob"])
+    fetched = "fetch" in steps
+    weights = _upload(server, _gguf(wanted, folder, merge_tool)) if fetched else str(recorded(wanted)["blob"])
     server.create(wanted.name, weights, wanted.settings.for_api())
     blob = server.weights_of(wanted.name)
     manifest = {model.name: model.digest for model in server.models()}[wanted.name]
