@@ -148,7 +148,6 @@ def stop(name: str) -> bool:
     with _lock():
         hosts = lab_hosts(name)
         for host in hosts:
-            say(f"removing {host.name}")
             _remove(host)
         _known_hosts(name).unlink(missing_ok=True)
         prune_images()
@@ -357,6 +356,7 @@ def _ensure_network() -> IPv4Network:
 
 
 def _remove(host: Host) -> None:
+    say(f"removing {host.name}")
     podman("rm", "--force", "--volumes", "--time=0", host.container, what=f"removing {host.name}")
 
 

@@ -145,7 +145,8 @@ def memory_available_gib(meminfo: str) -> float:
 def check_room(hosts: int, where: Path) -> None:
     """`require_room` for this machine, with containers kept in the folder `where`."""
     if hosts:
-        require_room(hosts, Path("/proc/meminfo").read_text(encoding="ascii"), shutil.disk_usage(where).free)
+        free = run(as_root(["df", "--output=avail", "--block-size=1", str(where)])).split()[-1]
+        require_room(hosts, Path("/proc/meminfo").read_text(encoding="ascii"), int(free))
 
 
 def _new_hosts(hosts: int) -> str:

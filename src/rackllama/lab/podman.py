@@ -18,6 +18,8 @@ from rackllama.paths import cache_dir
 
 OLDEST_MAJOR = 4  # the first with netavark, whose networks a lab needs
 
+ANOTHER_MACHINE = "use a machine or virtual machine of its own for the lab"
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -70,7 +72,7 @@ def podman_argv(*arguments: str, conf: Path | None = None) -> list[str]:
 
 def podman(*arguments: str, stdin: str | None = None, what: str = "") -> str:
     """Run a podman command and return its stdout; RackllamaError, beginning with `what`, where it fails."""
-    return run(podman_argv(*arguments), stdin=stdin, what=what)
+    return run(podman_argv(*arguments), stdin=stdin, what=what or f"podman {arguments[0]}")
 
 
 def podman_json(*arguments: str) -> Any:
@@ -79,8 +81,14 @@ def podman_json(*arguments: str) -> Any:
 
 
 def require_podman() -> None:
-    """Raise RackllamaError where podman is too old, or does not work at all."""
-    version = run(as_root(["podman", "version", "--format", "{{.Client.Version}}"]), what="podman").strip()
+    """Raise RackllamaError where podman is too old, or cannot even list containers."""
+    works = subprocess.run(podman_argv("ps", "--quiet"), capture_output=True, text=True, check=False)
+    if works.returncode:
+        raise RackllamaError(
+            f"podman does not work on this machine: {last_lines(works.stderr, 1)}",
+            f"make `sudo podman ps` work, or {ANOTHER_MACHINE}",
+        )
+    version = podman("version", "--format={{.Client.Version}}").strip()
     if int(version.split(".")[0]) < OLDEST_MAJOR:
         raise RackllamaError(
             f"podman {version} is too old, its networks are not those that a lab needs",
@@ -113,7 +121,7 @@ def detect_settings(image: str) -> None:
     trial.unlink()
     raise RackllamaError(
         f"podman cannot run a container on this machine: {refusal}",
-        f"make `sudo podman run --rm {image} true` work, or use a machine or virtual machine of its own for the lab",
+        f"make `sudo podman run --rm {image} true` work, or {ANOTHER_MACHINE}",
     )
 
 
