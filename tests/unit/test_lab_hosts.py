@@ -22,6 +22,7 @@ from rackllama.lab.hosts import (
     routed_networks,
     run_arguments,
 )
+from rackllama.provision.inventory import inventory_groups
 
 SUBNET = IPv4Network("10.9.8.0/24")
 
@@ -175,4 +176,4 @@ def test_the_inventory_of_a_lab_is_that_of_any_other_maker_of_hosts(tmp_path):
         "gpus": [],
         "roles": ["serving"],
     }
-    assert lab.groups.groups["serving"] == ["lab1", "lab2"]
+    assert inventory_groups(lab.inventory).groups["serving"] == ["lab1", "lab2"]

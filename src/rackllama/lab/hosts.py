@@ -27,7 +27,6 @@ from rackllama.lab.image import USER, build_image, image_name, machine_recipe, p
 from rackllama.lab.machine import LAB_PACKAGES, check_room, ensure_packages, run, say
 from rackllama.lab.podman import detect_settings, podman, podman_json, require_podman
 from rackllama.paths import state_dir
-from rackllama.provision.inventory import InventoryGroups, inventory_groups, ssh_variables
 
 NETWORK = "rackllama-lab"
 # Tried in order. Private ranges, away from where home routers, clouds and container engines like to put theirs.
@@ -92,11 +91,6 @@ class Lab:
                 for host in self.hosts
             ]
         }
-
-    @property
-    def groups(self) -> InventoryGroups:
-        """The hosts as Ansible is to know them."""
-        return inventory_groups(self.inventory, ssh_variables(self.key, self.known_hosts))
 
 
 @dataclass(frozen=True)
