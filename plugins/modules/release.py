@@ -75,7 +75,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import release
-from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.module import alone, difference, failing_clearly
 
 
 def main() -> None:
@@ -95,7 +95,7 @@ def main() -> None:
     )
     given = dict(module.params)
     state, home = given.pop("state"), Path(given["root"]) / given["name"]
-    with failing_clearly(module, given["name"]):
+    with failing_clearly(module, given["name"]), alone(given["name"]):
         installed = release.installed_releases(home)
         if state == "absent":
             steps = ["remove"] if home.exists() else []

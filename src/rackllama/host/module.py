@@ -1,11 +1,26 @@
 """What our Ansible modules share: how a failure reaches the user, and how a change is shown."""
 
+import fcntl
 import platform
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Dict, Iterator, List
 
 from .errors import RackllamaError
 from .report import failed, in_words
+
+LOCKS = Path("/run/lock")
+
+
+@contextmanager
+def alone(name: str) -> Iterator[None]:
+    """Wait for any other run that works on `name` on this host, and keep later ones waiting.
+
+    A play that was killed may leave its module running here; the next play must not meet it halfway.
+    """
+    with (LOCKS / f"rackllama-{name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 @contextmanager
