@@ -1,0 +1,54 @@
+"""A converge that dies loses nothing: whenever it was killed, the next one ends where an undisturbed one would."""
+
+import os
+import random
+import signal
+import subprocess
+from typing import Any
+
+import pytest
+
+SEED = 20
+WIPE = """
+systemctl disable --now ollama
+rm -rf /opt/ollama /opt/llama_cpp /var/lib/ollama /var/lib/rackllama /etc/rackllama /etc/systemd/system/ollama.service*
+systemctl daemon-reload
+"""
+
+
+def killed_after(play: "subprocess.Popen[str]", seconds: float) -> bool:
+    """Kill a converge with all its processes after so many seconds. Whether it was still running."""
+    try:
+        play.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        os.killpg(play.pid, signal.SIGKILL)
+        play.communicate()
+        return True
+    return False
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(10, marks=pytest.mark.slow)])
+def test_killed_at_random_moments_it_ends_healthy_and_as_declared(converged: Any, kills: int) -> None:
+    site = converged
+    site.run(WIPE)
+    undisturbed = site.converge()
+    assert undisturbed.code == 0, undisturbed.output
+    site.run(WIPE)
+    moments = random.Random(SEED)  # noqa: S311 - to be repeatable, not secret
+
+    died = [
+        killed_after(
+            site.start_converge(ollama_keep_alive_seconds=1000 + number), moments.uniform(0.1, undisturbed.seconds)
+        )
+        for number in range(kills)
+    ]
+
+    assert any(died)
+    declared = {"ollama_keep_alive_seconds": 900}
+    ended = site.converge(**declared)
+    assert ended.code == 0, ended.output
+    assert site.environment()["OLLAMA_KEEP_ALIVE"] == "900s"
+    running, wanted = site.environment(), site.declared_environment()
+    assert {name: running.get(name) for name in wanted} == wanted
+    assert site.answer()
+    assert site.converge(**declared).changed == {"etoe1": 0}
