@@ -44,7 +44,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import directories
-from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 
 
 def main() -> None:
@@ -57,7 +57,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     path, owner, mode = Path(module.params["path"]), module.params["owner"], int(module.params["mode"], 8)
-    with failing_clearly(module, str(path)):
+    with working_on(module, path.name):
         found = directories.access(path)
         before = [f"{found.uid}:{found.gid} {found.mode:04o}"] if found else []
         after = [f"{directories.owner_of(owner, may_be_missing=module.check_mode)} {mode:04o}"]

@@ -97,7 +97,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import model
-from ansible_collections.rackllama.llm.plugins.module_utils.module import alone, difference, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 from ansible_collections.rackllama.llm.plugins.module_utils.ollama import Ollama
 
 SHARD = {
@@ -127,7 +127,7 @@ def main() -> None:
     given = module.params
     wanted = model.wanted_model(given)
     server = Ollama(given["ollama_url"])
-    with failing_clearly(module, f"the model {wanted.name}"), alone(wanted.slug):
+    with working_on(module, wanted.slug):
         steps = model.plan(wanted, model.found_model(wanted, server, may_be_absent=module.check_mode))
         rewritten = model.modelfile_change(wanted)
         if not module.check_mode:

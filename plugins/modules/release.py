@@ -35,9 +35,10 @@ options:
     type: path
     default: /opt
   state:
-    description: V(current) installs and activates, V(absent) removes every version.
+    description:
+      - V(current) installs and activates, V(present) only installs beside what is current, V(absent) removes all.
     type: str
-    choices: [current, absent]
+    choices: [present, current, absent]
     default: current
 author: The rackllama maintainers
 attributes:
@@ -75,7 +76,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import release
-from ansible_collections.rackllama.llm.plugins.module_utils.module import alone, difference, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 
 
 def main() -> None:
@@ -88,14 +89,14 @@ def main() -> None:
             "size": {"type": "int"},
             "strip": {"type": "int", "default": 0},
             "root": {"type": "path", "default": "/opt"},
-            "state": {"type": "str", "choices": ["current", "absent"], "default": "current"},
+            "state": {"type": "str", "choices": ["present", "current", "absent"], "default": "current"},
         },
-        required_if=[("state", "current", ("version", "url", "sha256"))],
+        required_if=[("state", state, ("version", "url", "sha256")) for state in ("present", "current")],
         supports_check_mode=True,
     )
     given = dict(module.params)
     state, home = given.pop("state"), Path(given["root"]) / given["name"]
-    with failing_clearly(module, given["name"]), alone(given["name"]):
+    with working_on(module, given["name"]):
         installed = release.installed_releases(home)
         if state == "absent":
             steps = ["remove"] if home.exists() else []
@@ -103,11 +104,11 @@ def main() -> None:
                 release.remove(home)
         else:
             wanted = release.WantedRelease(**{**given, "root": Path(given["root"])})
-            planned = release.plan(wanted, installed)
+            planned = release.plan(wanted, installed, activate=state == "current")
             steps = [f"{step.action} {step.version}" for step in planned]
             if not module.check_mode:
                 release.carry_out(wanted, installed, planned)
-    after = given["version"] if state == "current" else None
+    after = {"present": installed.current, "current": given["version"], "absent": None}[state]
     module.exit_json(
         changed=bool(steps),
         steps=steps,

@@ -44,7 +44,7 @@ reasons:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import running, systemd
-from ansible_collections.rackllama.llm.plugins.module_utils.module import alone, difference, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 
 
 def main() -> None:
@@ -56,7 +56,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     name, state = module.params["name"], module.params["state"]
-    with failing_clearly(module, name), alone(name):
+    with working_on(module, name):
         if state == "stopped":
             reasons = ["it runs"] if systemd.unit_state(f"{name}.service").active else []
             if reasons and not module.check_mode:

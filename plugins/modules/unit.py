@@ -94,7 +94,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import unit, unit_state
-from ansible_collections.rackllama.llm.plugins.module_utils.module import alone, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
 
 
 def main() -> None:
@@ -116,7 +116,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    with failing_clearly(module, given["name"]), alone(given["name"]):
+    with working_on(module, given["name"]):
         if given["state"] == "absent":
             change = unit_state.removal(given["name"])
         else:

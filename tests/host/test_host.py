@@ -10,7 +10,7 @@ def test_the_tools_of_llama_cpp_run(host: Host) -> None:
 def test_the_journal_is_limited(host: Host, knobs) -> None:
     shown = host.check_output("systemd-analyze cat-config systemd/journald.conf")
     limits = [line.partition("=")[2] for line in shown.splitlines() if line.startswith("SystemMaxUse=")]
-    assert limits[-1:] == [knobs["service_journal_max_use"]]
+    assert limits[-1:] == [knobs["journal_max_use"]]
 
 
 def test_nothing_has_failed(host: Host) -> None:

@@ -15,6 +15,7 @@ class StandInMirror:
     files: dict[str, bytes] = field(default_factory=dict)
     statuses: list[int] = field(default_factory=list)
     cut_after: int | None = None
+    cuts: int = 1
     serves_ranges: bool = True
     requested_ranges: list[str | None] = field(default_factory=list)
     url: str = ""
@@ -40,7 +41,9 @@ def mirror() -> Iterator[StandInMirror]:
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body[: state.cut_after])
-            state.cut_after = None
+            state.cuts -= 1
+            if state.cuts == 0:
+                state.cut_after = None
 
         def log_message(self, *_: object) -> None: ...
 

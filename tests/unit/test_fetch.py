@@ -46,6 +46,26 @@ def test_a_connection_that_breaks_is_continued(mirror, destination):
     assert mirror.requested_ranges == [None, "bytes=100000-"]
 
 
+def test_a_cut_answer_of_unknown_size_is_continued_too(mirror, destination):
+    mirror.files["/file.bin"] = BODY
+    mirror.cut_after = 100_000
+    fetch(f"{mirror.url}/file.bin", destination, SHA256)
+    assert destination.read_bytes() == BODY
+
+
+def test_a_source_that_breaks_again_and_again_is_followed_as_long_as_it_gives_bytes(mirror, destination):
+    mirror.files["/file.bin"] = BODY
+    mirror.cut_after, mirror.cuts = 100_000, 12
+    fetch(f"{mirror.url}/file.bin", destination, SHA256, len(BODY))
+    assert len(mirror.requested_ranges) == 13
+
+
+def test_a_file_shorter_than_locked_is_told(mirror, destination):
+    mirror.files["/file.bin"] = BODY[:-1]
+    with pytest.raises(RackllamaError, match=f"has {len(BODY) - 1} bytes, and {len(BODY)} are locked"):
+        fetch(f"{mirror.url}/file.bin", destination, SHA256, len(BODY))
+
+
 def test_a_source_without_ranges_is_started_over(mirror, destination):
     mirror.files["/file.bin"] = BODY
     mirror.serves_ranges = False

@@ -1,10 +1,21 @@
 """Reports, listeners and directories: what is said of a host."""
 
+import os
+import pwd
+import socket
+import stat
 from pathlib import Path
 
+import pytest
+
+from rackllama.host import directories, model, preflight
 from rackllama.host.directories import Access, first_closed_parent
+from rackllama.host.errors import RackllamaError
+from rackllama.host.model import Shard, WantedModel
+from rackllama.host.modelfile import ModelSettings
 from rackllama.host.report import Check, failed, in_words, report
 from rackllama.host.sockets import Listener, parse_listeners
+from rackllama.host.systemd import UnitState
 
 TCP = """\
   sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
@@ -50,3 +61,50 @@ def test_the_first_folder_that_is_closed_to_a_service_is_named():
     assert first_closed_parent(parents, uid=7, gids=[50]) is None
     assert first_closed_parent(parents, uid=7, gids=[7]) == home
     assert first_closed_parent(parents, uid=8, gids=[50]) == data
+
+
+@pytest.fixture
+def me():
+    return pwd.getpwuid(os.getuid()).pw_name
+
+
+def test_a_directory_is_settled_below_parents_that_are_open(tmp_path, me):
+    directories.settle(tmp_path / "a" / "b", me, 0o750)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o755
+    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o750
+
+
+def test_a_link_in_the_place_of_a_directory_is_refused_and_not_followed(tmp_path, me):
+    (tmp_path / "etc").mkdir(mode=0o700)
+    (tmp_path / "models").symlink_to(tmp_path / "etc")
+    with pytest.raises(RackllamaError, match="no directory"):
+        directories.access(tmp_path / "models")
+    with pytest.raises(OSError, match="models"):
+        directories.settle(tmp_path / "models", me, 0o777)
+    assert stat.S_IMODE((tmp_path / "etc").stat().st_mode) == 0o700
+
+
+def test_a_port_is_ours_only_if_it_was_declared_by_a_service_that_runs(tmp_path, monkeypatch):
+    monkeypatch.setattr(preflight, "SERVICES", tmp_path)
+    monkeypatch.setattr(preflight.systemd, "unit_state", lambda _: UnitState(True, False, True, False, 1, 0))
+    (tmp_path / "hello.json").write_text('{"ports": [1]}')
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        taken = other.getsockname()[1]
+        assert not preflight.port_check("hello", taken).ok
+        (tmp_path / "hello.json").write_text(f'{{"ports": [{taken}]}}')
+        assert preflight.port_check("hello", taken).ok
+
+
+def test_room_is_asked_of_the_file_system_a_path_will_be_on(tmp_path):
+    assert preflight.room_check(tmp_path / "not" / "there", 1).ok
+    too_much = preflight.room_check(tmp_path / "not" / "there", 1 << 60)
+    assert not too_much.ok
+    assert "free space" in too_much.remedy
+
+
+def test_a_model_that_is_landed_needs_no_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(model, "RECORDS", tmp_path)
+    wanted = WantedModel("gemma", "gemma:q4", (Shard("a", "http://m/a", "a" * 64, 100),), ModelSettings())
+    assert preflight.bytes_for_models([wanted], copies=3) == 300
+    (tmp_path / "gemma.json").write_text(f'{{"weights": "{wanted.weights_digest}"}}')
+    assert preflight.bytes_for_models([wanted], copies=3) == 0

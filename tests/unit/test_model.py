@@ -15,7 +15,12 @@ GEMMA = WantedModel(
     settings=ModelSettings(parameters={"num_ctx": 4096}),
 )
 LANDED = FoundModel(
-    record={"weights": GEMMA.weights_digest, "declaration": GEMMA.declaration_digest, "manifest": "m1"},
+    record={
+        "weights": GEMMA.weights_digest,
+        "declaration": GEMMA.declaration_digest,
+        "manifest": "m1",
+        "settings": GEMMA.settings.names,
+    },
     manifest="m1",
     has_weights=True,
 )
@@ -33,8 +38,17 @@ def test_a_model_of_one_file_is_not_merged():
     assert plan(replace(GEMMA, shards=GEMMA.shards[:1]), FoundModel({}, None, has_weights=False)) == ["fetch", "create"]
 
 
-def test_other_settings_are_applied_without_fetching_the_weights():
-    assert plan(replace(GEMMA, settings=ModelSettings(parameters={"num_ctx": 8192})), LANDED) == ["create"]
+def test_other_settings_are_applied_to_the_model_as_it_is():
+    assert plan(replace(GEMMA, settings=ModelSettings(parameters={"num_ctx": 8192, "top_k": 5})), LANDED) == ["apply"]
+
+
+def test_a_setting_that_disappears_is_left_out_by_creating_the_model_again():
+    assert plan(replace(GEMMA, settings=ModelSettings(system="Be brief.")), LANDED) == ["create"]
+
+
+def test_weights_in_the_store_are_used_after_a_landing_that_failed_later():
+    uploaded = FoundModel({"weights": GEMMA.weights_digest, "blob": "sha256:1"}, None, has_weights=True)
+    assert plan(GEMMA, uploaded) == ["create"]
 
 
 def test_a_model_changed_by_hand_is_created_again():

@@ -1,6 +1,6 @@
 """What our modules share: failures that name host and remedy, and one run at a time."""
 
-import fcntl
+import os
 import platform
 
 import pytest
@@ -57,8 +57,9 @@ def test_a_report_without_one_ends_unchanged():
 
 
 def test_one_run_at_a_time_works_on_a_thing(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "LOCKS", tmp_path)
-    with alone("ollama"), (tmp_path / "rackllama-ollama.lock").open() as other, pytest.raises(BlockingIOError):
-        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    monkeypatch.setattr(module, "LOCKS", tmp_path / "locks")
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0)
+    with alone("ollama"), pytest.raises(RackllamaError, match=f"process {os.getpid()}"), alone("ollama"):
+        pass
     with alone("ollama"):
         pass

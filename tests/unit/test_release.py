@@ -32,6 +32,17 @@ def archive_of(files, links=None, kind=tarfile.REGTYPE):
     return buffer.getvalue()
 
 
+def chain_of_links_that_leads_outside():
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, target in (("a/b/l1", "../.."), ("a/b/c/l2", "../l1/.."), ("a/b/c/d/l3", "../../l1/../..")):
+            member = tarfile.TarInfo(name)
+            member.type, member.linkname = tarfile.SYMTYPE, target
+            tar.addfile(member)
+        tar.addfile(tarfile.TarInfo("a/b/c/d/l3/evil"), io.BytesIO())
+    return buffer.getvalue()
+
+
 @pytest.fixture
 def offer(mirror, tmp_path):
     """Publish an archive as a version of `tool`, and give the release that is wanted then."""
@@ -63,6 +74,15 @@ def test_a_first_release_is_unpacked_and_activated(offer):
     assert (wanted.home / "current/bin/t").read_text() == "one"
     assert plan(wanted, installed_releases(wanted.home)) == []
     assert not (wanted.home / ".fetch").exists()
+
+
+def test_a_release_can_be_put_beside_the_current_one(offer):
+    install(offer("1.0", archive_of({"tool": "one"})))
+    new = offer("2.0", archive_of({"tool": "two"}))
+    installed = installed_releases(new.home)
+    carry_out(new, installed, plan(new, installed, activate=False))
+    assert installed_releases(new.home).current == "1.0"
+    assert plan(new, installed_releases(new.home)) == [Step("activate", "2.0")]
 
 
 def test_leading_folders_are_stripped(offer):
@@ -114,6 +134,7 @@ def test_another_archive_of_the_same_version_replaces_it(offer):
         (archive_of({"/etc/outside": "x"}), "outside its own folder"),
         (archive_of({}, links={"link": "/etc/passwd"}), "outside its own folder"),
         (archive_of({}, links={"bin/link": "../../outside"}), "outside its own folder"),
+        (chain_of_links_that_leads_outside(), "outside its own folder"),
         (archive_of({"device": ""}, kind=tarfile.CHRTYPE), "no plain file"),
         (gzip.compress(b"no tar at all" * 100), "not a whole tar archive"),
         (archive_of({"tool": "one" * 10_000})[:-40], "not a whole tar archive"),

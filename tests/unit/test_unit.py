@@ -79,9 +79,18 @@ def test_the_stub_is_written_last():
     assert unit_files(HELLO)[-1].path.name == "hello.service"
 
 
-def test_a_line_break_cannot_smuggle_in_a_directive():
+@pytest.mark.parametrize(
+    "smuggled",
+    [
+        {"environment": {"GREETING": "hi\nExecStartPre=/bin/evil"}},
+        {"secrets": {"TOKEN": "s\nOTHER=1"}},
+        {"service": {**HELLO.service, "WorkingDirectory": "/srv\nUser=root"}},
+        {"service": {**HELLO.service, "ReadWritePaths": ["/srv\nUser=root"]}},
+    ],
+)
+def test_a_line_break_cannot_smuggle_in_a_directive(smuggled):
     with pytest.raises(RackllamaError, match="line break"):
-        unit_files(replace(HELLO, environment={"GREETING": "hi\nExecStartPre=/bin/evil"}))
+        unit_files(replace(HELLO, **smuggled))
 
 
 def test_a_service_without_a_command_is_refused():

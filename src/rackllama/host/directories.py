@@ -27,11 +27,11 @@ class Access:
 def access(path: Path) -> Optional[Access]:
     """Owner and mode of a directory, or None where it does not exist."""
     try:
-        found = path.stat()
+        found = path.lstat()
     except FileNotFoundError:
         return None
     if not stat.S_ISDIR(found.st_mode):
-        raise RackllamaError(f"{path} exists and is no directory", "move it away, or choose another path")
+        raise RackllamaError(f"{path} is there and no directory", "move it away, or give the path that a link leads to")
     return Access(path, found.st_uid, found.st_gid, stat.S_IMODE(found.st_mode))
 
 
@@ -53,7 +53,7 @@ def first_closed_parent(parents: Iterable[Access], uid: int, gids: Iterable[int]
 def require_open_parents(path: Path, user: str) -> None:
     """Raise RackllamaError naming the first existing parent of `path` that `user` cannot pass through."""
     entry = pwd.getpwnam(user)
-    parents: List[Access] = [found for found in map(access, reversed(path.parents)) if found]
+    parents: List[Access] = [found for found in map(access, reversed(path.resolve().parents)) if found]
     closed = first_closed_parent(parents, entry.pw_uid, os.getgrouplist(user, entry.pw_gid))
     if closed is not None:
         raise RackllamaError(
@@ -80,5 +80,10 @@ def settle(path: Path, user: str, mode: int) -> None:
             parent.chmod(0o755)
     uid, gid = map(int, owner_of(user).split(":"))
     path.mkdir(exist_ok=True)
-    os.chown(path, uid, gid)
-    path.chmod(mode)
+    # By a descriptor that follows no link: the folder above may be the service's, and root must not be led astray.
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        os.fchown(descriptor, uid, gid)
+        os.fchmod(descriptor, mode)
+    finally:
+        os.close(descriptor)

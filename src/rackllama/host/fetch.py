@@ -55,23 +55,25 @@ def require_free_space(directory: Path, needed_bytes: int) -> None:
 
 
 def _arrive(url: str, part: Path, size: Optional[int]) -> str:
-    """Bring `part` to its full length over several attempts, and give its sha256."""
-    for attempt in range(1, ATTEMPTS + 1):
-        hasher, have = _hash_of_part(part)
-        if size is not None and have >= size:
-            return hasher.hexdigest()
+    """Bring `part` to its full length and give its sha256; as many attempts as make progress, and a few that do not."""
+    hasher, have = _hash_of_part(part)
+    fruitless = 0
+    while size is None or have < size:
         try:
             _append(url, part, hasher, have)
-        except OSError as error:  # URLError, timeouts and broken connections are all OSErrors
+        except (OSError, http.client.HTTPException) as error:  # URLError and time-outs are OSErrors
             failure, final = _explained(url, part, error)
-            if final or attempt == ATTEMPTS:
+            before, (hasher, have) = have, _hash_of_part(part)
+            fruitless = 0 if have > before else fruitless + 1
+            if final or fruitless == ATTEMPTS:
                 raise failure from error
-            time.sleep(2 ** (attempt - 1))  # back-off: the one condition to wait for is on the other side
-            continue
-        if size is None or part.stat().st_size >= size:
-            return hasher.hexdigest()
-    have = part.stat().st_size
-    raise RackllamaError(f"{url} ended after {have} of {size} bytes, {ATTEMPTS} times", "check the mirror's copy")
+            time.sleep(2 ** max(0, fruitless - 1))  # back-off: the one condition to wait for is on the other side
+        else:
+            if size is not None and part.stat().st_size < size:
+                got = part.stat().st_size
+                raise RackllamaError(f"{url} has {got} bytes, and {size} are locked", "check the mirror's copy")
+            break
+    return hasher.hexdigest()
 
 
 def _hash_of_part(part: Path) -> "Tuple[hashlib._Hash, int]":
@@ -85,11 +87,10 @@ def _hash_of_part(part: Path) -> "Tuple[hashlib._Hash, int]":
 
 
 def _append(url: str, part: Path, hasher: "hashlib._Hash", have: int) -> None:
+    """Append all that follows the first `have` bytes. An answer that is cut off is a ConnectionError."""
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     with urllib.request.urlopen(request, timeout=SOCKET_TIMEOUT_SECONDS) as response:
-        if (
-            have and getattr(response, "status", None) != http.client.PARTIAL_CONTENT
-        ):  # the source cannot resume: start over
+        if have and getattr(response, "status", None) != http.client.PARTIAL_CONTENT:
             part.unlink()
             raise ConnectionError("the source does not serve ranges, starting over")
         with part.open("ab") as file:
@@ -98,11 +99,13 @@ def _append(url: str, part: Path, hasher: "hashlib._Hash", have: int) -> None:
                 file.write(chunk)
             file.flush()
             os.fsync(file.fileno())
+        if getattr(response, "length", 0):
+            raise ConnectionError(f"the answer was cut off {response.length} bytes before its end")
 
 
-def _explained(url: str, part: Path, error: OSError) -> Tuple[RackllamaError, bool]:
+def _explained(url: str, part: Path, error: Exception) -> Tuple[RackllamaError, bool]:
     """What to tell the user of a failed attempt, and whether another attempt is pointless."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         part.unlink()  # a full disk helps nobody; the next call starts this file over
         return RackllamaError(f"the disk of {part.parent} is full", "free space there and run again"), True
     if isinstance(error, urllib.error.HTTPError):
@@ -115,6 +118,6 @@ def _explained(url: str, part: Path, error: OSError) -> Tuple[RackllamaError, bo
             ),
             error.code not in PASSING_STATUSES,
         )
-    reason = getattr(error, "reason", None) or error.strerror or str(error) or type(error).__name__
+    reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error) or type(error).__name__
     remedy = "check rackllama_mirror, the proxy settings and the network of the host"
     return RackllamaError(f"{url} cannot be reached ({reason})", remedy), False

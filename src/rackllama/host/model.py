@@ -1,7 +1,8 @@
 """Bring a model into Ollama: fetch its shards, merge them, create it with its Modelfile.
 
-This is the way of the manuals, by upstream's own tools: it needs up to three times the model's size of free space while
-it works. What was done is recorded, so that the next run neither fetches nor reads the model again.
+This is the way of the manuals, by upstream's own tools: it needs twice the model's size where it is put together and
+three times where Ollama keeps models, while it works. Each step that ended is kept: a failure costs its own step again,
+and a model that is there as declared is neither fetched nor read again.
 """
 
 import hashlib
@@ -13,14 +14,15 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 from . import systemd
 from .errors import RackllamaError
 from .fetch import CHUNK_BYTES, fetch, require_free_space
-from .files import digest, read_json, read_text, write_atomically, write_json
+from .files import digest, read_json, read_text, sync_directory, sync_file, write_atomically, write_json
 from .modelfile import ModelSettings, render
 from .module import difference
 from .ollama import Ollama
 
 RECORDS = Path("/var/lib/rackllama/models")
 MODELFILES = Path("/etc/rackllama/models")
-PEAK_FACTOR = 3  # shards + merged file, then merged file + its copy in the store + Ollama's own copy of that
+STAGED_COPIES = 2  # the shards, and the file that they are merged to
+STORED_COPIES = 3  # what was uploaded, Ollama's copy of it, and the copy of that which it keeps
 
 
 @dataclass(frozen=True)
@@ -73,13 +75,17 @@ def wanted_model(given: Mapping[str, Any]) -> WantedModel:
 
 
 def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
-    """The steps to do: none, `create` from weights that are there, or `fetch`, `merge` and `create`. Pure."""
-    recorded = found.record
-    if recorded.get("weights") != wanted.weights_digest or not found.has_weights:
+    """The steps to do: none, `apply` other settings, `create` from weights that are there, or all of it. Pure.
+
+    Settings are applied to the model as it is, which copies nothing, unless one is to disappear: Ollama keeps those.
+    """
+    was = found.record
+    if was.get("weights") != wanted.weights_digest or not found.has_weights:
         return ["fetch", "merge", "create"] if len(wanted.shards) > 1 else ["fetch", "create"]
-    if recorded.get("declaration") != wanted.declaration_digest or recorded.get("manifest") != found.manifest:
-        return ["create"]
-    return []
+    if was.get("declaration") == wanted.declaration_digest and was.get("manifest") == found.manifest:
+        return []
+    untouched = found.manifest is not None and was.get("manifest") == found.manifest
+    return ["apply"] if untouched and set(was["settings"]) <= set(wanted.settings.names) else ["create"]
 
 
 def recorded(wanted: WantedModel) -> Mapping[str, Any]:
@@ -98,24 +104,28 @@ def found_model(wanted: WantedModel, server: Ollama, may_be_absent: bool = False
 
 
 def land(wanted: WantedModel, steps: List[str], server: Ollama, staging: Path, merge_tool: Path) -> None:
-    """Do the steps. A failure leaves what is served as it was, and keeps the finished shards for the next run."""
-    folder = staging / wanted.slug
-    fetched = "fetch" in steps
-    weights = _upload(server, _gguf(wanted, folder, merge_tool)) if fetched else str(recorded(wanted)["blob"])
-    server.create(wanted.name, weights, wanted.settings.for_api())
-    blob = server.weights_of(wanted.name)
-    manifest = {model.name: model.digest for model in server.models()}[wanted.name]
-    write_json(
-        _record_path(wanted),
-        {
-            "name": wanted.name,
-            "weights": wanted.weights_digest,
-            "declaration": wanted.declaration_digest,
-            "blob": blob,
-            "manifest": manifest,
-        },
+    """Do the steps. A failure leaves what is served as it was, and keeps what the steps before it have made."""
+    folder, settings = staging / wanted.slug, wanted.settings.for_api()
+    if "fetch" in steps:
+        gguf = _gguf(wanted, folder, merge_tool)
+        blob = _upload(server, gguf)
+        _record(wanted, blob=blob)  # from here on, the weights need not be fetched again
+        shutil.rmtree(folder)
+    if "apply" in steps:
+        server.create(wanted.name, {"from": wanted.name, **settings})
+    else:
+        server.create(wanted.name, {"files": {"model.gguf": recorded(wanted)["blob"]}, **settings})
+    _record(
+        wanted,
+        blob=server.weights_of(wanted.name),
+        manifest={model.name: model.digest for model in server.models()}[wanted.name],
+        declaration=wanted.declaration_digest,
+        settings=wanted.settings.names,
     )
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _record(wanted: WantedModel, **done: Any) -> None:
+    write_json(_record_path(wanted), {"name": wanted.name, "weights": wanted.weights_digest, **done})
 
 
 def modelfile_text(wanted: WantedModel) -> str:
@@ -146,33 +156,40 @@ def _modelfile_path(wanted: WantedModel) -> Path:
 
 
 def _gguf(wanted: WantedModel, folder: Path, merge_tool: Path) -> Path:
-    """The whole model as one checked GGUF in `folder`."""
+    """The whole model as one GGUF in `folder`, of checked shards; what an earlier run has made of it is kept."""
     shards = [folder / shard.name for shard in wanted.shards]
-    merged = shards[0] if len(shards) == 1 else folder / "merged.gguf"
-    if merged.exists() and len(shards) > 1:
-        merged.unlink()  # of a run that was killed: whole or not, nobody knows
+    merged = folder / "merged.gguf"
+    if merged.exists():  # under this name it is whole
+        return merged
     folder.mkdir(parents=True, exist_ok=True)
-    missing = [(shard, path) for shard, path in zip(wanted.shards, shards) if not path.exists()]
     total = sum(shard.size or 0 for shard in wanted.shards)
-    require_free_space(folder, PEAK_FACTOR * total - sum(path.stat().st_size for path in shards if path.exists()))
-    for shard, path in missing:
-        fetch(shard.url, path, shard.sha256, shard.size)
-    if len(shards) > 1:
-        if not merge_tool.exists():
-            raise RackllamaError(f"{merge_tool} is missing", "install llama.cpp first: role llama_cpp")
-        systemd.run(str(merge_tool), "--merge", str(shards[0]), str(merged))
-        for path in shards:
-            path.unlink()
+    have = sum(path.stat().st_size for path in folder.iterdir())
+    require_free_space(folder, (STAGED_COPIES if len(shards) > 1 else 1) * total - have)
+    for shard, path in zip(wanted.shards, shards):
+        if not path.exists():
+            fetch(shard.url, path, shard.sha256, shard.size)
+    if len(shards) == 1:
+        return shards[0]
+    if not merge_tool.exists():
+        raise RackllamaError(f"{merge_tool} is missing", "install llama.cpp first: role llama_cpp")
+    part = folder / "merging.gguf"
+    part.unlink(missing_ok=True)  # of a run that was killed
+    systemd.run(str(merge_tool), "--merge", str(shards[0]), str(part))
+    sync_file(part)
+    part.replace(merged)
+    sync_directory(folder)
+    for path in shards:
+        path.unlink()
     return merged
 
 
 def _upload(server: Ollama, gguf: Path) -> str:
+    """Put a file into the server's store, unless it is there, and give its digest."""
     hasher = hashlib.sha256()
     with gguf.open("rb") as file:
         for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
             hasher.update(chunk)
-    weights = f"sha256:{hasher.hexdigest()}"
-    if not server.has_blob(weights):
-        server.upload_blob(weights, gguf)
-    gguf.unlink()
-    return weights
+    blob = f"sha256:{hasher.hexdigest()}"
+    if not server.has_blob(blob):
+        server.upload_blob(blob, gguf)
+    return blob

@@ -17,6 +17,11 @@ class ModelSettings:
     licence: str = ""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
 
+    @property
+    def names(self) -> List[str]:
+        """The names of all that is set, of parameters as well."""
+        return sorted([*self.for_api(), *(f"parameters.{name}" for name in self.parameters)])
+
     def for_api(self) -> Dict[str, Any]:
         """The same as the body of `POST /api/create` takes it."""
         given = {

@@ -1,5 +1,6 @@
 """A small client of Ollama's own API, over loopback and past every proxy."""
 
+import contextlib
 import http.client
 import json
 import urllib.error
@@ -20,17 +21,15 @@ class ListedModel:
 
     name: str
     digest: str
-    size: int
 
 
 @dataclass(frozen=True)
 class Chat:
-    """One answer and how fast it came: `tokens` were decoded in `decode_seconds`, after `load_seconds` of loading."""
+    """One answer and how fast it came: `tokens` were decoded in `decode_seconds`."""
 
     text: str
     tokens: int
     decode_seconds: float
-    load_seconds: float
 
     @property
     def tokens_per_second(self) -> float:
@@ -48,7 +47,7 @@ class Ollama:
     def models(self) -> List[ListedModel]:
         """All models that the server has."""
         answer = self._ask("GET", "/api/tags")
-        return [ListedModel(entry["name"], entry["digest"], entry["size"]) for entry in answer["models"]]
+        return [ListedModel(entry["name"], entry["digest"]) for entry in answer["models"]]
 
     def show(self, name: str) -> Dict[str, Any]:
         """What the server knows of a model: its modelfile, template, parameters, details."""
@@ -81,10 +80,11 @@ class Ollama:
         try:
             with path.open("rb") as file:
                 headers = {"Content-Length": str(path.stat().st_size)}
-                connection.request("POST", f"/api/blobs/{digest}", body=file, headers=headers)
+                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # then its answer says why
+                    connection.request("POST", f"/api/blobs/{digest}", body=file, headers=headers)
                 answer = connection.getresponse()
                 said = answer.read().decode(errors="replace")
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise self._unreachable(error) from error
         finally:
             connection.close()
@@ -93,11 +93,10 @@ class Ollama:
                 f"Ollama did not take {path.name}: {said or answer.reason}", "see its journal: journalctl -u ollama"
             )
 
-    def create(self, name: str, weights: str, settings: Mapping[str, Any]) -> None:
-        """Create or replace a model from a blob of weights with template, parameters, system and licence."""
-        body = {"model": name, "files": {"model.gguf": weights}, **settings}
+    def create(self, name: str, given: Mapping[str, Any]) -> None:
+        """Create or replace a model `from` another or from `files`, with template, parameters, system and licence."""
         last: Dict[str, Any] = {}
-        for last in self._stream("/api/create", body):
+        for last in self._stream("/api/create", {"model": name, **given}):
             if "error" in last:
                 break
         if last.get("status") != "success":
@@ -120,7 +119,7 @@ class Ollama:
             text += last.get("message", {}).get("content", "")
         if not last.get("done"):
             raise RackllamaError(f"the answer of {name} broke off", "see the journal: journalctl -u ollama")
-        return Chat(text, last["eval_count"], last["eval_duration"] / 1e9, last["load_duration"] / 1e9)
+        return Chat(text, last.get("eval_count", 0), last.get("eval_duration", 0) / 1e9)  # zeros are left out
 
     def _ask(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Any:
         with self._open(method, path, body, QUICK_SECONDS) as answer:

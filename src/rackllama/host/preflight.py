@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, List, Mapping, Sequence
 
 from . import systemd
-from .model import PEAK_FACTOR, WantedModel, recorded
+from .files import read_json
+from .model import WantedModel, recorded
 from .release import installed_releases
 from .report import Check
 from .sockets import listeners
@@ -56,10 +57,10 @@ def bytes_for_releases(downloads: Sequence[Mapping[str, Any]], root: Path = RELE
     )
 
 
-def bytes_for_models(models: Sequence[WantedModel]) -> int:
-    """Room that landing these models takes at its peak; what is landed already takes none."""
+def bytes_for_models(models: Sequence[WantedModel], copies: int) -> int:
+    """Room that landing these models takes where so many copies of each lie; what is landed already takes none."""
     return sum(
-        PEAK_FACTOR * sum(shard.size or 0 for shard in model.shards)
+        copies * sum(shard.size or 0 for shard in model.shards)
         for model in models
         if model.weights_digest != recorded(model).get("weights")
     )
@@ -67,7 +68,7 @@ def bytes_for_models(models: Sequence[WantedModel]) -> int:
 
 def port_check(service: str, port: int) -> Check:
     """Whether a service can have its port: nobody listens there, or the service itself does."""
-    taken = bool(listeners(port)) and not _is_ours(service)
+    taken = bool(listeners(port)) and not _is_ours(service, port)
     return Check(
         f"port {port}",
         not taken,
@@ -77,9 +78,10 @@ def port_check(service: str, port: int) -> Check:
     )
 
 
-def _is_ours(service: str) -> bool:
-    """Whether a service of ours by this name runs here, and so may hold the port itself."""
-    return (SERVICES / f"{service}.json").exists() and systemd.unit_state(f"{service}.service").active
+def _is_ours(service: str, port: int) -> bool:
+    """Whether a service of ours by this name runs here and was declared with this port."""
+    record = read_json(SERVICES / f"{service}.json") or {}
+    return port in record.get("ports", []) and systemd.unit_state(f"{service}.service").active
 
 
 def _existing(path: Path) -> Path:

@@ -74,11 +74,16 @@ def installed_releases(home: Path) -> InstalledReleases:
     return InstalledReleases(versions, _target(home / "current"), _target(home / "previous"))
 
 
-def plan(wanted: WantedRelease, installed: InstalledReleases) -> List[Step]:
-    """The steps from `installed` to `wanted`; empty where nothing is to do."""
+def plan(wanted: WantedRelease, installed: InstalledReleases, activate: bool = True) -> List[Step]:
+    """The steps from `installed` to `wanted`; empty where nothing is to do. Pure.
+
+    Without `activate` the version is only put beside the others, so that whatever else it needs can be made ready.
+    """
     steps = []
     if installed.versions.get(wanted.version) != wanted.sha256:
         steps.append(Step("unpack", wanted.version))
+    if not activate:
+        return steps
     previous = installed.previous
     if installed.current != wanted.version:
         steps.append(Step("activate", wanted.version))
@@ -159,6 +164,8 @@ def _unpack(archive: Path, into: Path, strip: int) -> Dict[str, int]:
                 path = _safe_path(member, strip)
                 if path is None:
                     continue
+                if not (into / path).parent.resolve().is_relative_to(into.resolve()):
+                    raise _leads_outside(member)
                 _unpack_member(tar, member, into / path)
                 if not member.isdir():
                     files[str(path)] = (into / path).lstat().st_size
@@ -194,12 +201,16 @@ def _safe_path(member: tarfile.TarInfo, strip: int) -> Optional[PurePosixPath]:
         target = PurePosixPath(member.linkname)
         inside = inside and not target.is_absolute() and list(target.parts).count("..") <= depth
     if not inside or not (member.isreg() or member.isdir() or member.issym()):
-        raise RackllamaError(
-            f"the archive holds {member.name!r}, which would be put outside its own folder or is no plain file",
-            "do not install it: report it to upstream",
-        )
+        raise _leads_outside(member)
     kept = parts[strip:]
     return PurePosixPath(*kept) if kept else None
+
+
+def _leads_outside(member: tarfile.TarInfo) -> RackllamaError:
+    return RackllamaError(
+        f"the archive holds {member.name!r}, which would be put outside its own folder or is no plain file",
+        "do not install it: report it to upstream",
+    )
 
 
 @contextlib.contextmanager
@@ -209,6 +220,8 @@ def _tar(archive: Path) -> Iterator[tarfile.TarFile]:
         with tarfile.open(archive, "r:*") as tar:
             yield tar
         return
+    if not shutil.which("zstd"):
+        raise RackllamaError("zstd is not installed", "install the package zstd on the host")
     with subprocess.Popen(["zstd", "-dcq", str(archive)], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as zstd:
         stream: Optional[IO[bytes]] = zstd.stdout
         with tarfile.open(fileobj=stream, mode="r|") as tar:

@@ -4,17 +4,19 @@ Nothing is remembered between runs: the process itself carries, in its environme
 it was started with. A converge that died in the middle, a crash, a reboot, an edit by hand: each shows as a difference.
 """
 
-import contextlib
 import http.client
+import pwd
 import socket
 import time
 import urllib.request
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional
 
 from . import systemd
 from .errors import RackllamaError
 from .files import read_json, read_text
+from .systemd import Process
 from .unit import DIGEST_VARIABLE, DROP_IN, SECRETS, SERVICES, UNITS, declared_digest
 
 POLL_SECONDS = 0.2
@@ -23,34 +25,39 @@ CRASHES_UNTIL_HOPELESS = 3
 
 @dataclass(frozen=True)
 class Wanted:
-    """What ought to run: the digest and environment that the process must carry, and when its files last changed."""
+    """What ought to run: the digest and environment that the process must carry, its user and its program.
+
+    `program` is None where a script is run, as the kernel then names the interpreter. `files_changed_at` is the newest
+    mtime of the unit's files.
+    """
 
     digest: str
     environment: Mapping[str, str]
+    uid: Optional[int]
+    program: Optional[str]
     files_changed_at: float
     health: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Running:
-    """What does run: nothing (`environment` is None), or a process with its environment and start."""
+def differences(wanted: Wanted, found: Optional[Process], now: float) -> List[str]:
+    """Why the service must be restarted, one reason a line; empty where what runs is what is wanted. Pure.
 
-    environment: Optional[Mapping[str, str]] = None
-    started_at: float = 0.0
-
-
-def differences(wanted: Wanted, running: Running) -> List[str]:
-    """Why the service must be restarted, one reason a line; empty where what runs is what is wanted. Pure."""
-    if running.environment is None:
+    `now` is the wall clock: a file from the future, after a clock that was set back, says nothing.
+    """
+    if found is None:
         return ["it does not run"]
     reasons = [
-        f"its {name} is {running.environment.get(name, 'not set')!r} and ought to be {value!r}"
+        f"its {name} is {found.environment.get(name, 'not set')!r} and ought to be {value!r}"
         for name, value in sorted(wanted.environment.items())
-        if running.environment.get(name) != value
+        if found.environment.get(name) != value
     ]
-    if running.environment.get(DIGEST_VARIABLE) != wanted.digest:
+    if wanted.program not in (None, found.program):
+        reasons.append(f"it runs {found.program} and ought to run {wanted.program}")
+    if wanted.uid not in (None, found.uid):
+        reasons.append(f"it runs as the user id {found.uid} and ought to run as {wanted.uid}")
+    if found.environment.get(DIGEST_VARIABLE) != wanted.digest:
         reasons.append("it was started with an earlier declaration")
-    elif running.started_at < wanted.files_changed_at and not reasons:
+    elif found.started_at < wanted.files_changed_at <= now and not reasons:
         reasons.append("its unit files were repaired after it had started")
     return reasons
 
@@ -67,29 +74,45 @@ def wanted(name: str) -> Optional[Wanted]:
     return Wanted(
         digest=value,
         environment=record["environment"],
+        uid=_uid(record["user"]),
+        program=native_program(Path(record["program"])),
         files_changed_at=max((path.stat().st_mtime for path in files if path.exists()), default=0.0),
         health=record["health"],
     )
 
 
-def running(name: str) -> Running:
-    """What runs of a service on this host."""
+def running(name: str) -> Optional[Process]:
+    """What runs of a service on this host, or None."""
     pid = systemd.unit_state(f"{name}.service").main_pid
-    environment = systemd.process_environment(pid) if pid else None
-    if environment is None:
-        return Running()
-    with contextlib.suppress(FileNotFoundError):
-        return Running(environment, systemd.process_started_at(pid))
-    return Running()
+    return systemd.process(pid) if pid else None
+
+
+def differences_here(name: str) -> List[str]:
+    """`differences` of a service on this host."""
+    declared = wanted(name)
+    return differences(declared, running(name), time.time()) if declared else ["it was never configured"]
+
+
+def native_program(path: Path) -> Optional[str]:
+    """The file behind all links, as the kernel names the program of a process; None for a script or no file."""
+    try:
+        with path.open("rb") as file:
+            return None if file.read(2) == b"#!" else str(path.resolve())
+    except OSError:
+        return None
+
+
+def _uid(user: str) -> Optional[int]:
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
 
 
 def reasons_to_restart(name: str) -> List[str]:
     """Why a service on this host must be restarted; one that runs as declared, but does not answer, must be too."""
-    declared = wanted(name)
-    if declared is None:
-        return ["it was never configured"]
-    reasons = differences(declared, running(name))
-    if not reasons:
+    declared, reasons = wanted(name), differences_here(name)
+    if declared is not None and not reasons:
         try:
             wait_until_healthy(name, declared.health)
         except RackllamaError as error:
@@ -109,7 +132,7 @@ def restart_until_healthy(name: str) -> None:
     systemd.run("systemctl", "reset-failed", unit, check=False)
     systemd.run("systemctl", "restart", unit, check=False)  # a failed start is told below, with its journal
     wait_until_healthy(name, declared.health)
-    remaining = differences(declared, running(name))
+    remaining = differences_here(name)
     if remaining:
         raise RackllamaError(
             f"the service {name} runs, but not as declared: {'; '.join(remaining)}",
@@ -125,13 +148,13 @@ def wait_until_healthy(name: str, health: Mapping[str, Any]) -> None:
     """
     unit = f"{name}.service"
     deadline = time.monotonic() + float(health.get("timeout_seconds", 60))
-    probe = _probe(health)
+    probe, restarts_before = _probe(health), systemd.unit_state(unit).restarts
     while True:
         state = systemd.unit_state(unit)
         complaint = probe() if state.active else "it is not active"
         if complaint is None:
             return
-        if state.failed or state.restarts >= CRASHES_UNTIL_HOPELESS:
+        if state.failed or state.restarts - restarts_before >= CRASHES_UNTIL_HOPELESS:
             raise _unhealthy(name, "it does not stay up")
         if time.monotonic() > deadline:
             raise _unhealthy(name, f"not healthy after {health.get('timeout_seconds', 60)} s: {complaint}")

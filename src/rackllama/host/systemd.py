@@ -1,6 +1,7 @@
 """Talk to systemd: the few questions and orders that the rest needs."""
 
 import os
+import re
 import subprocess
 import time
 from dataclasses import dataclass
@@ -9,39 +10,40 @@ from typing import Dict, List, Mapping, Optional
 
 from .errors import RackllamaError
 
-SHOWN = (
-    "LoadState",
-    "ActiveState",
-    "SubState",
-    "MainPID",
-    "NeedDaemonReload",
-    "UnitFileState",
-    "NRestarts",
-    "InvocationID",
-)
+SHOWN = ("ActiveState", "MainPID", "NeedDaemonReload", "NRestarts", "UnitFileState")
 
 
 @dataclass(frozen=True)
 class UnitState:
-    """What systemd says of a unit; `main_pid` is 0 where nothing runs."""
+    """What systemd says of a unit; `main_pid` is 0 where nothing runs, `restarts` counts since it was last started."""
 
-    loaded: bool
     active: bool
     failed: bool
     enabled: bool
     needs_reload: bool
     main_pid: int
     restarts: int
-    invocation: str
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process: the environment it was started with, its program, its user's id, and when it started.
+
+    `started_at` is in seconds of the present wall clock, and so comparable with the mtime of a file.
+    """
+
+    environment: Mapping[str, str]
+    program: str
+    uid: int
+    started_at: float
 
 
 def run(*argv: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
     """Run a command to its end. With `check`, a failure is a RackllamaError with what the command said."""
     done = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     if check and done.returncode != 0:
-        raise RackllamaError(
-            f"{' '.join(argv)} failed: {done.stdout.strip()}", "look into the host's journal: journalctl -b"
-        )
+        command = " ".join(argv)
+        raise RackllamaError(f"{argv[0]} failed: {done.stdout.strip()}", f"see on the host what it says to: {command}")
     return done
 
 
@@ -50,26 +52,18 @@ def unit_state(unit: str) -> UnitState:
     shown = run("systemctl", "show", unit, "--property", ",".join(SHOWN)).stdout
     found: Dict[str, str] = dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     return UnitState(
-        loaded=found.get("LoadState") == "loaded",
         active=found.get("ActiveState") == "active",
         failed=found.get("ActiveState") == "failed",
         enabled=found.get("UnitFileState") == "enabled",
         needs_reload=found.get("NeedDaemonReload") == "yes",
         main_pid=int(found.get("MainPID") or 0),
         restarts=int(found.get("NRestarts") or 0),
-        invocation=found.get("InvocationID", ""),
     )
 
 
-def journal(unit: str, invocation: str = "", lines: int = 25) -> str:
-    """The last lines that a unit wrote, of one invocation where that is given."""
-    which = (
-        [f"_SYSTEMD_INVOCATION_ID={invocation}", "+", f"UNIT={unit}", f"INVOCATION_ID={invocation}"]
-        if invocation
-        else []
-    )
-    unit_argument = [] if invocation else ["-u", unit]
-    return run("journalctl", *unit_argument, "-n", str(lines), "--no-pager", "-o", "short", *which, check=False).stdout
+def journal(unit: str, lines: int = 25) -> str:
+    """The last lines that a unit wrote."""
+    return run("journalctl", "-u", unit, "-n", str(lines), "--no-pager", "-o", "short", check=False).stdout
 
 
 def verify_units(paths: List[Path]) -> List[str]:
@@ -79,7 +73,12 @@ def verify_units(paths: List[Path]) -> List[str]:
     """
     said = run("systemd-analyze", "verify", "--man=no", *map(str, paths), check=False).stdout
     names = {path.name for path in paths} | {f"{path.name}.d" for path in paths}
-    return [line.strip() for line in said.splitlines() if any(name in line for name in names)]
+    # A program that is not there yet is no fault of the unit: its release becomes `current` when the service is run.
+    return [
+        line.strip()
+        for line in said.splitlines()
+        if any(name in line for name in names) and "is not executable" not in line
+    ]
 
 
 def security_score(unit: str) -> float:
@@ -93,18 +92,21 @@ def security_score(unit: str) -> float:
     )
 
 
-def process_environment(pid: int) -> Optional[Mapping[str, str]]:
-    """The environment that a process was started with, or None where it is gone."""
+def process(pid: int) -> Optional[Process]:
+    """What the kernel says of a process, or None where it is gone."""
+    folder = Path(f"/proc/{pid}")
     try:
-        raw = Path(f"/proc/{pid}/environ").read_bytes()
+        raw = (folder / "environ").read_bytes()
+        program = str((folder / "exe").readlink())
+        uid = int(re.search(r"^Uid:\s+(\d+)", (folder / "status").read_text(), re.MULTILINE)[1])  # type: ignore[index]
+        after_command = (folder / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
     pairs = (entry.decode(errors="replace").partition("=") for entry in raw.split(b"\0") if entry)
-    return {name: value for name, _, value in pairs}
-
-
-def process_started_at(pid: int) -> float:
-    """When a process started, in seconds of the present wall clock (so comparable with the mtime of a file)."""
-    after_command = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     started_seconds_after_boot = int(after_command[19]) / os.sysconf("SC_CLK_TCK")
-    return time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started_seconds_after_boot)
+    return Process(
+        environment={name: value for name, _, value in pairs},
+        program=program,
+        uid=uid,
+        started_at=time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started_seconds_after_boot),
+    )

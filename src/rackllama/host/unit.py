@@ -142,12 +142,18 @@ def _record(declaration: ServiceDeclaration) -> str:
         {
             "name": declaration.name,
             "user": declaration.user,
+            "program": _program(declaration),
             "environment": dict(declaration.environment),
             "ports": list(declaration.ports),
             "health": dict(declaration.health),
             "exposure_limit": declaration.exposure_limit,
         }
     )
+
+
+def _program(declaration: ServiceDeclaration) -> str:
+    """The file that ExecStart runs, without systemd's prefixes."""
+    return str(declaration.service["ExecStart"]).split()[0].lstrip("-@:+!|")
 
 
 def _merged_service(declaration: ServiceDeclaration) -> Dict[str, Directive]:
@@ -158,7 +164,6 @@ def _merged_service(declaration: ServiceDeclaration) -> Dict[str, Directive]:
         **SERVICE_DEFAULTS,
         **SANDBOX,
         "User": declaration.user,
-        "Group": declaration.user,
         **declaration.service,
         "Environment": [_quoted(f"{name}={value}") for name, value in sorted(declaration.environment.items())],
         "EnvironmentFile": [str(SECRETS / f"{declaration.name}.env")],
@@ -172,7 +177,7 @@ def _section(name: str, directives: Mapping[str, Directive], reset: Tuple[str, .
         value = directives.get(key, [])
         if isinstance(value, list):
             lines.append(f"{key}=")
-            lines.extend(f"{key}={item}" for item in value)
+            lines.extend(f"{key}={_text(item)}" for item in value)
         elif key in reset:
             lines.extend([f"{key}=", f"{key}={_text(value)}"])
         else:
@@ -183,7 +188,7 @@ def _section(name: str, directives: Mapping[str, Directive], reset: Tuple[str, .
 def _text(value: Directive) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return str(value)
+    return _printable(str(value))
 
 
 def _quoted(assignment: str) -> str:

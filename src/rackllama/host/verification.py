@@ -37,8 +37,7 @@ def model_checks(expected: Sequence[str], url: str) -> List[Check]:
 
 def _checks_of_service(record: Dict[str, Any]) -> List[Check]:
     name = record["name"]
-    declared = running.wanted(name)
-    reasons = running.differences(declared, running.running(name)) if declared else ["it was never configured"]
+    reasons = running.differences_here(name)
     converge = "converge again: playbooks/site.yml"
     checks = [
         Check(

@@ -34,11 +34,12 @@ SUBNETS = tuple(
     IPv4Network(subnet)
     for subnet in ("10.197.64.0/24", "10.83.211.0/24", "172.29.211.0/24", "172.24.83.0/24", "192.168.211.0/24")
 )
-# SYS_ADMIN and no seccomp filter let systemd sandbox units and mount; NET_ADMIN is for nftables. Podman would put the
+# SYS_ADMIN and no seccomp filter let systemd sandbox units and mount; NET_ADMIN is for nftables; SYS_PTRACE lets root
+# see which program a process runs, as on any server. Podman would put the
 # journal in memory, unless something is mounted there.
 RUN_FLAGS = (
     "--systemd=always",
-    "--cap-add=SYS_ADMIN,NET_ADMIN",
+    "--cap-add=SYS_ADMIN,NET_ADMIN,SYS_PTRACE",
     "--security-opt=seccomp=unconfined",
     "--volume=/var/log/journal",
 )

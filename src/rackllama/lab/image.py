@@ -40,7 +40,6 @@ PACKAGES = (
     "systemd",
     "systemd-sysv",
     "udev",
-    "zstd",
 )
 DPKG_OPTIONS = (
     "force-unsafe-io",
@@ -77,7 +76,7 @@ FILES = {
     "/etc/ssh/sshd_config.d/lab.conf": "PasswordAuthentication no\nKbdInteractiveAuthentication no\n"
     "PermitRootLogin no\nUseDNS no\n",
     "/etc/sudoers.d/ops": f"{USER} ALL=(ALL:ALL) NOPASSWD: ALL\n",
-    "/etc/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=persistent\nForwardToConsole=no\n",
+    "/usr/lib/systemd/journald.conf.d/lab.conf": "[Journal]\nStorage=persistent\nForwardToConsole=no\n",
     "/etc/systemd/system/ssh-host-key.service": "[Unit]\nDescription=Make this host's SSH key\nBefore=ssh.service\n"
     "ConditionPathExists=!/etc/ssh/ssh_host_ed25519_key.pub\n"
     "[Service]\nType=oneshot\n"
