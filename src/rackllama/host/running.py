@@ -51,7 +51,7 @@ def differences(wanted: Wanted, found: Optional[Process], now: float) -> List[st
         for name, value in sorted(wanted.environment.items())
         if found.environment.get(name) != value
     ]
-    if wanted.program not in (None, found.program):
+    if None not in (wanted.program, found.program) and wanted.program != found.program:
         reasons.append(f"it runs {found.program} and ought to run {wanted.program}")
     if wanted.uid not in (None, found.uid):
         reasons.append(f"it runs as the user id {found.uid} and ought to run as {wanted.uid}")

@@ -29,11 +29,13 @@ class UnitState:
 class Process:
     """A process: the environment it was started with, its program, its user's id, and when it started.
 
+    `program` is None where not even root may see it, as in a container without SYS_PTRACE.
+
     `started_at` is in seconds of the present wall clock, and so comparable with the mtime of a file.
     """
 
     environment: Mapping[str, str]
-    program: str
+    program: Optional[str]
     uid: int
     started_at: float
 
@@ -92,12 +94,19 @@ def security_score(unit: str) -> float:
     )
 
 
+def _program(folder: Path) -> Optional[str]:
+    try:
+        return str((folder / "exe").readlink())
+    except PermissionError:
+        return None
+
+
 def process(pid: int) -> Optional[Process]:
     """What the kernel says of a process, or None where it is gone."""
     folder = Path(f"/proc/{pid}")
     try:
         raw = (folder / "environ").read_bytes()
-        program = str((folder / "exe").readlink())
+        program = _program(folder)
         uid = int(re.search(r"^Uid:\s+(\d+)", (folder / "status").read_text(), re.MULTILINE)[1])  # type: ignore[index]
         after_command = (folder / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
