@@ -81,6 +81,10 @@ molecule: .venv/.ready ## Every scenario on lab hosts: check, converge, idempote
 e2e: .venv/.ready ## One lab host from nothing to answers, with faults provoked on the way
 	pytest tests/e2e
 
+.PHONY: test-slow
+test-slow: .venv/.ready ## What takes longer; last results in docs/test-results.md
+	pytest tests/e2e -m slow
+
 ##@ Keep it
 
 .PHONY: format
