@@ -78,12 +78,12 @@ molecule: .venv/.ready ## Every scenario on lab hosts: check, converge, idempote
 	molecule test --all
 
 .PHONY: e2e
-e2e: .venv/.ready ## One lab host from nothing to answers, with faults provoked on the way
-	pytest tests/e2e
+e2e: .venv/.ready ## Upstream's own tools, and one lab host from nothing to answers, with faults provoked
+	pytest tests/depot tests/e2e
 
 .PHONY: test-slow
 test-slow: .venv/.ready ## What takes longer; last results in docs/test-results.md
-	pytest tests/e2e -m slow
+	pytest tests/unit tests/e2e -m slow
 
 ##@ Keep it
 
