@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar
 from testinfra.host import Host
 
-ROLES = Path(__file__).parents[2] / "roles"
+CHECKOUT = Path(__file__).parents[2]
 ASK = """
 import json, sys, urllib.request
 url, body = sys.argv[1], sys.argv[2].encode() or None
@@ -74,11 +75,17 @@ class Knobs:
         return self.templar.template(self.variables[name])
 
 
+@pytest.fixture(scope="session")
+def _collection() -> None:
+    """Let templates find the collection's filters, as defaults use them."""
+    init_plugin_loader([str(CHECKOUT / "collections")])
+
+
 @pytest.fixture(scope="module")
-def knobs(host: Host) -> Knobs:
+def knobs(host: Host, _collection: None) -> Knobs:
     """The knobs as they are for the host."""
     loader = DataLoader()
-    paths = sorted(ROLES.glob("*/defaults/main.yml"))
+    paths = sorted(CHECKOUT.glob("roles/*/defaults/main.yml"))
     defaults = [loader.load_from_file(str(path), trusted_as_template=True) for path in paths]
     variables = dict(ChainMap(host.ansible.get_variables(), *defaults))
     return Knobs(Templar(loader, variables), variables)
