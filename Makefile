@@ -11,6 +11,7 @@ PHASES := lint unit contract molecule e2e
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export RACKLLAMA_LAB := $(LAB)
 export MOLECULE_GLOB := molecule/*/molecule.yml
+export MOLECULE_COMMAND_BORDERS := false
 
 .PHONY: help
 help: ## This list
