@@ -6,7 +6,7 @@ SHELL := /bin/bash
 LAB ?= lab
 HOSTS ?= 1
 SUITE ?= bookworm
-PHASES := lint unit contract molecule e2e
+PHASES := lint unit contract depot molecule e2e
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export RACKLLAMA_LAB := $(LAB)
@@ -75,15 +75,15 @@ contract: .venv/.ready ## The rules of this repository, as tests
 	pytest tests/contract
 
 .PHONY: molecule
-molecule: .venv/.ready ## Every scenario on lab hosts: check, converge, idempotence, verify
+molecule: depot ## Every scenario on lab hosts: check, converge, idempotence, verify
 	molecule test --all
 
 .PHONY: e2e
-e2e: .venv/.ready ## Upstream's own tools, and one lab host from nothing to answers, with faults provoked
+e2e: depot ## Upstream's own tools, and one lab host from nothing to answers, with faults provoked
 	pytest tests/depot tests/e2e
 
 .PHONY: test-slow
-test-slow: .venv/.ready ## What takes longer; last results in docs/test-results.md
+test-slow: depot ## What takes longer; last results in docs/test-results.md
 	pytest tests/unit tests/e2e -m slow
 
 ##@ Keep it
