@@ -94,11 +94,12 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    names = [lab.name for lab in hosts.labs()] if arguments.all else [arguments.name]
-    stopped = [name for name in names if hosts.stop(name)]
+    names = {lab.name for lab in hosts.labs()}
+    stopping = names if arguments.all else {arguments.name}
+    if names <= stopping:
+        stop_serving()  # before the last lab takes the network away, and the depot's address with it
+    stopped = [name for name in sorted(stopping) if hosts.stop(name)]
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing to stop")
-    if not hosts.labs():
-        stop_serving()
     return 0
 
 
