@@ -1,0 +1,37 @@
+"""What the landing tests share."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from .hub import Hub, serve
+from .model import MIB, Model, make_model
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "slow: takes minutes; belongs to make test-slow")
+
+
+@pytest.fixture(scope="session")
+def model() -> Model:
+    return make_model(3 * MIB + 5, 2 * MIB, 777)
+
+
+@pytest.fixture
+def hub(model: Model) -> Iterator[Hub]:
+    """A hub that serves the model."""
+    yield from _hub(model)
+
+
+@pytest.fixture
+def mirror(model: Model) -> Iterator[Hub]:
+    """Another one."""
+    yield from _hub(model)
+
+
+def _hub(model: Model) -> Iterator[Hub]:
+    hub = Hub({f"/{name}": data for name, data in model.shards.items()})
+    server = serve(hub)
+    yield hub
+    server.shutdown()
+    server.server_close()
