@@ -9,7 +9,13 @@ from pathlib import Path
 
 ROOTS = ("/etc", "/opt", "/srv", "/usr/lib/systemd", "/usr/local", "/var/lib")
 # What a host writes of its own accord while it runs.
-RESTLESS = ("/var/lib/apt", "/var/lib/systemd/timers", "/var/lib/systemd/random-seed", "/var/lib/private", "/var/lib/logrotate")
+RESTLESS = (
+    "/var/lib/apt",
+    "/var/lib/logrotate",
+    "/var/lib/private",
+    "/var/lib/systemd/random-seed",
+    "/var/lib/systemd/timers",
+)
 
 
 def content(path: Path, mode: int) -> str:

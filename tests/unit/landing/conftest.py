@@ -8,10 +8,6 @@ from .hub import Hub, serve
 from .model import MIB, Model, make_model
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "slow: takes minutes; belongs to make test-slow")
-
-
 @pytest.fixture(scope="session")
 def model() -> Model:
     return make_model(3 * MIB + 5, 2 * MIB, 777)
