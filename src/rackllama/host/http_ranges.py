@@ -137,6 +137,26 @@ class HttpSource:
             # It broke off while a redirect or a refusal was read, or what it sent there makes no sense.
             raise SourceError(f"{self.label} answers oddly ({_reason(error)})") from error
 
+    def find_size(self, connections: Connections) -> int:
+        """The size in bytes of what is served there, whatever size was given. Raises SourceError."""
+        try:
+            return self._told_size(self._answer(connections, {"Range": "bytes=0-0"}))
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            raise SourceError(f"{self.label} answers oddly ({_reason(error)})") from error
+
+    def _told_size(self, answer: http.client.HTTPResponse) -> int:
+        if answer.status == http.client.PARTIAL_CONTENT:
+            found = CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
+            told = found[3] if found else ""
+            answer.read(DRAIN_BYTES)
+        elif answer.status == http.client.OK:
+            told = answer.headers.get("Content-Length", "")
+        else:
+            raise self._refused(answer)
+        if not told.isdecimal():
+            raise SourceError(f"{self.label} does not tell its size", final=True)
+        return int(told)
+
     def _begin(self, start: int, end: int, connections: Connections) -> "HttpStream":
         answer = self._answer(connections, {"Range": f"bytes={start}-{end - 1}"})
         if answer.status == http.client.PARTIAL_CONTENT:
