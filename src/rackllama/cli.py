@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from rackllama.host.errors import RackllamaError
 from rackllama.lab import cli as lab
+from rackllama.landing import cli as landing
 from rackllama.mirror import cli as mirror
 
 EXIT_OK, EXIT_FAILED, EXIT_ERROR = 0, 1, 2
@@ -16,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rackllama", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     lab.add_commands(commands)
+    landing.add_commands(commands)
     mirror.add_commands(commands)
     return parser
 

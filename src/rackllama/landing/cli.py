@@ -1,0 +1,125 @@
+"""`rackllama land`: shards to one file, every byte written once, on this machine."""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+from urllib.parse import urlsplit
+
+from rackllama.host.http_ranges import HttpSettings
+from rackllama.host.landing import Landed, LandingOptions, Progress, StoppedError, land, stop_on_signals
+from rackllama.landing.job import job_of, shards_of
+from rackllama.mirror.http import tokens_from
+from rackllama.mirror.lock import default_lock_path, read_lock
+from rackllama.paths import state_dir
+
+EXIT_STOPPED = 130
+LOG_SECONDS = 20.0
+BAR_WIDTH = 24
+MIB = 2**20
+
+
+def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
+    """Add the command that lands a model."""
+    parser = commands.add_parser(
+        "land",
+        help="fetch the shards of a model as one file",
+        description="Fetch the shards of a GGUF model and put them together as one file, every byte written once. "
+        "What was interrupted goes on where it was when the same command is given again.",
+        epilog="Exit codes: 0 landed, 2 it cannot be done, 130 stopped. Tokens: HF_TOKEN for gated models.",
+    )
+    parser.add_argument(
+        "source",
+        metavar="SOURCE",
+        help="path or http(s) address of the first shard or of a single file, or a model of the lock: "
+        "SLUG or NAME:VARIANT",
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to make")
+    parser.add_argument("--drop-split-keys", action="store_true", help="make the file as it was before it was split")
+    parser.add_argument("--mirror", default="", metavar="URL", help="fetch https://HOST/PATH from URL/HOST/PATH first")
+    parser.add_argument("--lock", type=Path, metavar="PATH", help="default: artefacts.lock of the checkout")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    parser.set_defaults(run=_run_land)
+
+
+def _run_land(arguments: argparse.Namespace) -> int:
+    tokens = {urlsplit(site).netloc: token for site, token in tokens_from(os.environ).items()}
+    shards = shards_of(arguments.source, lambda: read_lock(arguments.lock or default_lock_path()), arguments.mirror)
+    destination = arguments.out.parent.resolve() / arguments.out.name
+    job = job_of(shards, destination, HttpSettings(tokens), drop_split_keys=arguments.drop_split_keys)
+    line = ProgressLine(sys.stderr, destination.name)
+    with stop_on_signals(signal.SIGINT, signal.SIGTERM) as stop:
+        try:
+            landed = land(job, state_dir() / "land", LandingOptions(tokens=tokens), line, stop)
+        except StoppedError:
+            line.close()
+            print("stopped; what came is kept. To go on, give the same command again.", file=sys.stderr)
+            return EXIT_STOPPED
+        finally:
+            line.close()
+    if arguments.json:
+        print(json.dumps({"file": str(destination), "size": job.size, **asdict(landed)}))
+    else:
+        print(told(landed, destination, job.size))
+    return 0
+
+
+def told(landed: Landed, destination: Path, size: int) -> str:
+    """The result in words."""
+    proof = "verified" if landed.verified else "unverified: no published sha256 of it is known"
+    cost = f"fetched {landed.bytes_fetched / MIB:.1f} MiB and wrote {landed.bytes_written / MIB:.1f} MiB"
+    return (
+        f"{destination}: {size} bytes, {cost} in {landed.seconds:.1f} s\nsha256 {landed.sha256} ({proof})"
+        if landed.bytes_written
+        else f"{destination}: {size} bytes, landed before\nsha256 {landed.sha256} ({proof})"
+    )
+
+
+class ProgressLine:
+    """Shows how far a landing is: on a terminal one line kept up to date, elsewhere a line every 20 seconds."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._on_terminal = stream.isatty()
+        self._shown_at = time.monotonic()
+        self._open = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Show it, where it is time to."""
+        now = time.monotonic()
+        if self._on_terminal:
+            self._write(f"\r\033[K{progress_text(progress, self._name)}")
+            self._open = True
+        elif now - self._shown_at >= LOG_SECONDS:
+            self._write(f"{progress_text(progress, self._name)}\n")
+            self._shown_at = now
+
+    def close(self) -> None:
+        """Leave the last line as it is, and begin a new one."""
+        if self._open:
+            self._write("\n")
+            self._open = False
+
+    def _write(self, text: str) -> None:
+        self._stream.write(text)
+        self._stream.flush()
+
+
+def progress_text(progress: Progress, name: str) -> str:
+    """One line: a bar, how much of how much is here, MiB a second, and the time that is left."""
+    share = progress.bytes / progress.total if progress.total else 1.0
+    bar = ("#" * int(share * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
+    left = "" if progress.eta_seconds is None else f"  {_clock(progress.eta_seconds)} left"
+    amount = f"{progress.bytes / MIB:.0f} of {progress.total / MIB:.0f} MiB"
+    return f"{name} [{bar}] {share:4.0%}  {amount}  {progress.rate / MIB:.1f} MiB/s{left}  {progress.phase}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
