@@ -1,5 +1,6 @@
 """Compare the files of a service with what is on this host, and bring them there."""
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -60,6 +61,9 @@ class UnitChange:
         for change in self.files:
             if change.after is None:
                 change.path.unlink()
+                if change.path.name == DROP_IN:
+                    with contextlib.suppress(OSError):  # a site's own drop-ins stay, and the folder with them
+                        change.path.parent.rmdir()
             else:
                 write_atomically(change.path, change.after, change.mode)
         if self.files or systemd.unit_state(self.unit).needs_reload:
