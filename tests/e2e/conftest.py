@@ -22,7 +22,7 @@ import pytest
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.progress import Progress
-from rackllama.lab.up import Stopwatch, ask, start_lab
+from rackllama.lab.up import Stopwatch, ask, start_lab, stop_lab
 
 CHECKOUT = Path(__file__).parents[2]
 LAB = "etoe"
@@ -113,7 +113,7 @@ def site(request: pytest.FixtureRequest) -> Iterator[Site]:
     """The lab with its host; on it may be whatever a kept lab has, or nothing."""
     yield Site(start_lab(LAB, 1, "bookworm", Stopwatch(Progress())))
     if not request.config.option.keep_lab:
-        hosts.stop(LAB)
+        stop_lab(LAB)
 
 
 @pytest.fixture(scope="session")

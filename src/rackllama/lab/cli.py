@@ -9,10 +9,9 @@ from typing import Any
 from rackllama.lab import hosts
 from rackllama.lab.depot import cli as depot
 from rackllama.lab.depot.progress import Progress
-from rackllama.lab.depot.server import stop_serving
 from rackllama.lab.image import SUITES
 from rackllama.lab.inventory import lab_groups
-from rackllama.lab.up import QUESTION, Stopwatch, ask, start_lab, up
+from rackllama.lab.up import QUESTION, Stopwatch, ask, start_lab, stop_lab, up
 
 DEFAULT_NAME = "lab"
 
@@ -94,11 +93,8 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _stop(arguments: argparse.Namespace) -> int:
-    names = {lab.name for lab in hosts.labs()}
-    stopping = names if arguments.all else {arguments.name}
-    if names <= stopping:
-        stop_serving()  # before the last lab takes the network away, and the depot's address with it
-    stopped = [name for name in sorted(stopping) if hosts.stop(name)]
+    names = [lab.name for lab in hosts.labs()] if arguments.all else [arguments.name]
+    stopped = [name for name in names if stop_lab(name)]
     print(f"stopped {', '.join(stopped)}" if stopped else "nothing to stop")
     return 0
 

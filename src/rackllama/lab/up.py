@@ -16,7 +16,7 @@ from rackllama.host.ollama import Chat, Ollama
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import fill
 from rackllama.lab.depot.progress import Progress, Step
-from rackllama.lab.depot.server import ensure_serving
+from rackllama.lab.depot.server import ensure_serving, stop_serving
 from rackllama.lab.tunnel import tunnel
 from rackllama.paths import state_dir
 
@@ -77,6 +77,13 @@ def start_lab(name: str, count: int, suite: str, watch: Stopwatch) -> hosts.Lab:
         lab = hosts.start(name, count, suite)
         ensure_serving(hosts.network_gateway())
     return lab
+
+
+def stop_lab(name: str) -> bool:
+    """Remove a lab, and with the last one the depot's server. Whether there was such a lab."""
+    if {lab.name for lab in hosts.labs()} <= {name}:
+        stop_serving()  # before the network goes, and the server's address with it
+    return hosts.stop(name)
 
 
 def up(name: str, count: int, suite: str, progress: Progress) -> str:
