@@ -9,7 +9,7 @@ from rackllama.lab import cli as lab
 from rackllama.landing import cli as landing
 from rackllama.mirror import cli as mirror
 
-EXIT_OK, EXIT_FAILED, EXIT_ERROR = 0, 1, 2
+EXIT_ERROR = 2
 
 
 def build_parser() -> argparse.ArgumentParser:

@@ -6,11 +6,8 @@ pytest tests/e2e --keep-lab -k …   the host stays, and the next run finds it c
 """
 
 import json
-import os
-import re
 import shlex
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -22,11 +19,9 @@ import pytest
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.progress import Progress
-from rackllama.lab.up import Stopwatch, ask, start_lab, stop_lab
+from rackllama.lab.up import Stopwatch, ask, changed_tasks, start_converge, start_lab, stop_lab
 
-CHECKOUT = Path(__file__).parents[2]
 LAB = "etoe"
-RECAP = re.compile(r"^(?P<host>\S+)\s*: ok=\d+\s+changed=(?P<changed>\d+)", re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -57,25 +52,14 @@ class Site:
 
     def start_converge(self, **extra_vars: Any) -> subprocess.Popen[str]:
         """Start playbooks/site.yml with these variables above all others, in a process group of its own."""
-        playbook = str(Path(sys.executable).with_name("ansible-playbook"))
-        argv = [playbook, "-i", "inventories/lab", "playbooks/site.yml", "-e", json.dumps(extra_vars)]
-        return subprocess.Popen(
-            argv,
-            cwd=CHECKOUT,
-            env={**os.environ, "RACKLLAMA_LAB": self.lab.name, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+        return start_converge(self.lab.name, "-e", json.dumps(extra_vars), new_session=True)
 
     def converge(self, **extra_vars: Any) -> Outcome:
         """Run playbooks/site.yml to its end."""
         started = time.monotonic()
         with self.start_converge(**extra_vars) as play:
             output, _ = play.communicate()
-        changed = {match["host"]: int(match["changed"]) for match in RECAP.finditer(output)}
-        return Outcome(play.returncode, output, changed, time.monotonic() - started)
+        return Outcome(play.returncode, output, changed_tasks(output), time.monotonic() - started)
 
     def run(self, command: str) -> str:
         """What a shell command of root says on the host. A failing command fails the test."""

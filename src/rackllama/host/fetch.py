@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Optional, Tuple
 
 from .errors import RackllamaError
-from .files import sync_directory
+from .files import CHUNK_BYTES, hash_file, sync_directory
 
-CHUNK_BYTES = 1 << 20
 SOCKET_TIMEOUT_SECONDS = 60
 ATTEMPTS = 4
 # Answers that another attempt may change; every other 4xx is final.
@@ -77,13 +76,7 @@ def _arrive(url: str, part: Path, size: Optional[int]) -> str:
 
 
 def _hash_of_part(part: Path) -> "Tuple[hashlib._Hash, int]":
-    hasher = hashlib.sha256()
-    if not part.exists():
-        return hasher, 0
-    with part.open("rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
-            hasher.update(chunk)
-        return hasher, file.tell()
+    return hash_file(part) if part.exists() else (hashlib.sha256(), 0)
 
 
 def _append(url: str, part: Path, hasher: "hashlib._Hash", have: int) -> None:

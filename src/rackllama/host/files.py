@@ -5,7 +5,9 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Optional, Tuple
+
+CHUNK_BYTES = 1 << 20
 
 
 def read_text(path: Path) -> Optional[str]:
@@ -76,6 +78,15 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def hash_file(path: Path) -> "Tuple[hashlib._Hash, int]":
+    """The sha256 of a file, to be updated further or read, and the file's size in bytes."""
+    hasher = hashlib.sha256()
+    with path.open("rb") as file:
+        for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
+            hasher.update(chunk)
+        return hasher, file.tell()
 
 
 def digest(document: Any) -> str:

@@ -5,7 +5,6 @@ three times where Ollama keeps models, while it works. Each step that ended is k
 and a model that is there as declared is neither fetched nor read again.
 """
 
-import hashlib
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,8 +12,8 @@ from typing import Any, Dict, List, Mapping, Optional, Tuple
 
 from . import systemd
 from .errors import RackllamaError
-from .fetch import CHUNK_BYTES, fetch, require_free_space
-from .files import digest, read_json, read_text, sync_directory, sync_file, write_atomically, write_json
+from .fetch import fetch, require_free_space
+from .files import digest, hash_file, read_json, read_text, sync_directory, sync_file, write_atomically, write_json
 from .modelfile import ModelSettings, render
 from .module import difference
 from .ollama import Ollama
@@ -185,10 +184,7 @@ def _gguf(wanted: WantedModel, folder: Path, merge_tool: Path) -> Path:
 
 def _upload(server: Ollama, gguf: Path) -> str:
     """Put a file into the server's store, unless it is there, and give its digest."""
-    hasher = hashlib.sha256()
-    with gguf.open("rb") as file:
-        for chunk in iter(lambda: file.read(CHUNK_BYTES), b""):
-            hasher.update(chunk)
+    hasher, _ = hash_file(gguf)
     blob = f"sha256:{hasher.hexdigest()}"
     if not server.has_blob(blob):
         server.upload_blob(blob, gguf)

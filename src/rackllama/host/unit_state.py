@@ -11,6 +11,7 @@ from typing import Dict, List, Optional, Tuple
 from . import systemd
 from .errors import RackllamaError
 from .files import read_text, write_atomically
+from .module import difference
 from .unit import DROP_IN, SECRET_MODE, SECRETS, SERVICES, UNITS, ServiceDeclaration, UnitFile, unit_files
 
 
@@ -44,12 +45,7 @@ class UnitChange:
     def diff(self) -> List[Dict[str, str]]:
         """One entry a file for Ansible's `--diff`; secrets are shown by their digest."""
         return [
-            {
-                "before": _shown(change, change.before),
-                "after": _shown(change, change.after),
-                "before_header": str(change.path),
-                "after_header": str(change.path),
-            }
+            difference(_shown(change, change.before), _shown(change, change.after), header=str(change.path))
             for change in self.files
         ]
 
@@ -96,10 +92,12 @@ def _has_mode(file: UnitFile) -> bool:
     return file.path.stat().st_mode & 0o777 == file.mode
 
 
-def _shown(change: FileChange, text: Optional[str]) -> str:
+def _shown(change: FileChange, text: Optional[str]) -> List[str]:
     if text is None:
-        return ""
-    return text if change.mode != SECRET_MODE else f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}…\n"
+        return []
+    if change.mode == SECRET_MODE:
+        return [f"sha256 {hashlib.sha256(text.encode()).hexdigest()[:12]}…"]
+    return text.splitlines()
 
 
 def _require_valid(unit: str, files: Tuple[FileChange, ...]) -> None:

@@ -38,12 +38,8 @@ class Stopwatch:
     @contextmanager
     def step(self, name: str) -> Iterator[Step]:
         """Time one step, shown with a count of its own."""
-        started = time.monotonic()
-        try:
-            with self.progress.step(name) as step:
-                yield step
-        finally:
-            self.seconds[name] = time.monotonic() - started
+        with self.part(name), self.progress.step(name) as step:
+            yield step
 
     @contextmanager
     def part(self, name: str) -> Iterator[None]:
@@ -98,18 +94,30 @@ def up(name: str, count: int, suite: str, progress: Progress) -> str:
     return summary(host, model, chat, converged, watch)
 
 
+def start_converge(lab: str, *arguments: str, new_session: bool = False) -> "subprocess.Popen[str]":
+    """Start playbooks/site.yml on a lab; stdout carries all that it says. A new session is not reached by Ctrl-C."""
+    playbook = str(Path(sys.executable).with_name("ansible-playbook"))
+    return subprocess.Popen(
+        [playbook, "-i", "inventories/lab", "playbooks/site.yml", *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, "RACKLLAMA_LAB": lab, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=new_session,
+    )
+
+
+def changed_tasks(said: str) -> dict[str, int]:
+    """How many tasks changed each host, from the recap of what a converge said."""
+    return {match["host"]: int(match["changed"]) for match in _RECAP.finditer(said)}
+
+
 def converge(lab: str, on_task: Callable[[int], None]) -> Converged:
     """Run playbooks/site.yml on a lab. Raises RackllamaError with the end of what it said, where it fails."""
     log_path = state_dir() / "lab" / f"{lab}.converge.log"
-    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", "inventories/lab", "playbooks/site.yml"]
-    environment = {**os.environ, "RACKLLAMA_LAB": lab, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
     tasks = 0
-    with (
-        log_path.open("w", encoding="utf-8") as log,
-        subprocess.Popen(
-            argv, cwd=CHECKOUT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        ) as play,
-    ):
+    with log_path.open("w", encoding="utf-8") as log, start_converge(lab) as play:
         for line in play.stdout or ():
             log.write(line)
             if _TASK.match(line):
@@ -121,7 +129,7 @@ def converge(lab: str, on_task: Callable[[int], None]) -> Converged:
             f"the converge of {lab} failed:\n{_failure(said)}",
             f"mend what it names and run again; all of it: {log_path}",
         )
-    return Converged({match["host"]: int(match["changed"]) for match in _RECAP.finditer(said)})
+    return Converged(changed_tasks(said))
 
 
 def ask(lab: hosts.Lab, host: hosts.Host, question: str = QUESTION) -> tuple[str, Chat]:
