@@ -13,7 +13,8 @@ from urllib.parse import urlsplit
 
 from rackllama.host.http_ranges import HttpSettings
 from rackllama.host.landing import Landed, LandingOptions, Progress, StoppedError, land, stop_on_signals
-from rackllama.landing.job import job_of, shards_of
+from rackllama.host.shards import Weights, job_of
+from rackllama.landing.sources import shards_of
 from rackllama.mirror.http import tokens_from
 from rackllama.mirror.lock import default_lock_path, read_lock
 from rackllama.paths import state_dir
@@ -51,7 +52,7 @@ def _run_land(arguments: argparse.Namespace) -> int:
     tokens = {urlsplit(site).netloc: token for site, token in tokens_from(os.environ).items()}
     shards = shards_of(arguments.source, lambda: read_lock(arguments.lock or default_lock_path()), arguments.mirror)
     destination = arguments.out.parent.resolve() / arguments.out.name
-    job = job_of(shards, destination, HttpSettings(tokens), drop_split_keys=arguments.drop_split_keys)
+    job = job_of(Weights(shards, arguments.drop_split_keys), destination, HttpSettings(tokens))
     line = ProgressLine(sys.stderr, destination.name)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM) as stop:
         try:
