@@ -13,9 +13,9 @@ import pytest
 
 from rackllama.cli import main
 from rackllama.host import gguf, layout
-from rackllama.host.landing import Progress
+from rackllama.host.progress import Progress, progress_text
 from rackllama.host.shards import slug_for
-from rackllama.landing.cli import ProgressLine, progress_text
+from rackllama.landing.cli import ProgressLine
 from rackllama.mirror.lock import Artefact, LockedFile, write_lock
 
 from .gguf_files import EVERY_TYPE, ODD_SHAPES, Model, Tensor, placed, split

@@ -20,18 +20,19 @@ import signal
 import stat
 import threading
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit
 
 from .errors import RackllamaError
-from .files import json_text, read_json, read_text, sync_directory, write_json
+from .files import read_json, read_text, sync_directory, write_json
 from .grains import Tiling
 from .http_ranges import HttpSettings, HttpSource
 from .journal import GONE, Journal, Record
 from .landing_job import LandingJob, Placement, ShardJob, check
 from .pipeline import JournalKeeper, Pipeline, RateLimit, Versions, shard_digests, write_fully
+from .progress import Progress, write_progress
 from .schedule import Schedule, ShardState
 from .sources import FileSource, Source, Sources
 
@@ -77,21 +78,6 @@ class Landed:
     verified: bool
 
 
-@dataclass(frozen=True)
-class Progress:
-    """How far a landing is. `phase`: fetching, verifying, committing, landed, stopped or failed.
-
-    `bytes` of `total` are on this host; `rate` is in bytes a second, `eta_seconds` None where nothing comes.
-    """
-
-    phase: str
-    bytes: int
-    total: int
-    rate: float = 0.0
-    eta_seconds: Optional[float] = None
-    error: Optional[str] = None
-
-
 def land(
     job: LandingJob,
     state_dir: Path,
@@ -113,7 +99,7 @@ def land(
             landed = _recorded(job, state) or _land(job, state, options, report, stop or threading.Event())
         except Exception as error:
             failure = _explained(error, job)
-            report("stopped" if isinstance(failure, StoppedError) else "failed", error=str(failure))
+            report("stopped" if isinstance(failure, StoppedError) else "failed", failure=failure)
             if failure is error:
                 raise
             raise failure from error
@@ -377,19 +363,22 @@ class _Reporter:
         self._rate = 0.0
         self._bytes = 0
 
-    def __call__(self, phase: str, bytes_here: Optional[int] = None, error: Optional[str] = None) -> None:
+    def __call__(self, phase: str, bytes_here: Optional[int] = None, failure: Optional[Exception] = None) -> None:
         if bytes_here is not None:
             self._bytes = bytes_here if bytes_here == self._total else bytes_here + self._extra
             self._measure(time.monotonic())
         left = self._total - self._bytes
         eta = 0.0 if not left else left / self._rate if self._rate > 0 else None
-        progress = Progress(phase, self._bytes, self._total, round(self._rate, 1), eta and round(eta, 1), error)
-        document = {**asdict(progress), "updated_at": int(time.time())}
-        temporary = self._path.with_name(f".{self._path.name}")
-        with contextlib.suppress(OSError):  # a full disk must not hide what it made fail
-            temporary.write_text(json_text(document), encoding="utf-8")
-            temporary.chmod(0o644)
-            temporary.replace(self._path)
+        progress = Progress(
+            phase,
+            self._bytes,
+            self._total,
+            round(self._rate, 1),
+            eta and round(eta, 1),
+            getattr(failure, "message", str(failure)) if failure else None,
+            getattr(failure, "remedy", None),
+        )
+        write_progress(self._path, progress)
         self._on_progress(progress)
 
     def _measure(self, now: float) -> None:

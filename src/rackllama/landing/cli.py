@@ -12,7 +12,8 @@ from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from rackllama.host.http_ranges import HttpSettings
-from rackllama.host.landing import Landed, LandingOptions, Progress, StoppedError, land, stop_on_signals
+from rackllama.host.landing import Landed, LandingOptions, StoppedError, land, stop_on_signals
+from rackllama.host.progress import MIB, Progress, progress_text
 from rackllama.host.shards import Weights, job_of
 from rackllama.landing.sources import shards_of
 from rackllama.mirror.http import tokens_from
@@ -21,8 +22,6 @@ from rackllama.paths import state_dir
 
 EXIT_STOPPED = 130
 LOG_SECONDS = 20.0
-BAR_WIDTH = 24
-MIB = 2**20
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
@@ -110,17 +109,3 @@ class ProgressLine:
     def _write(self, text: str) -> None:
         self._stream.write(text)
         self._stream.flush()
-
-
-def progress_text(progress: Progress, name: str) -> str:
-    """One line: a bar, how much of how much is here, MiB a second, and the time that is left."""
-    share = progress.bytes / progress.total if progress.total else 1.0
-    bar = ("#" * int(share * BAR_WIDTH)).ljust(BAR_WIDTH, ".")
-    left = "" if progress.eta_seconds is None else f"  {_clock(progress.eta_seconds)} left"
-    amount = f"{progress.bytes / MIB:.0f} of {progress.total / MIB:.0f} MiB"
-    return f"{name} [{bar}] {share:4.0%}  {amount}  {progress.rate / MIB:.1f} MiB/s{left}  {progress.phase}"
-
-
-def _clock(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
