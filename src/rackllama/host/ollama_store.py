@@ -1,0 +1,176 @@
+"""Ollama's models on the disk, as Ollama itself keeps them below OLLAMA_MODELS.
+
+    blobs/sha256-HEX                     weights, settings, licences: each once, whoever refers to it
+    manifests/HOST/NAMESPACE/NAME/TAG    JSON that names the blobs of one model; its sha256 is the model's digest
+    landing/                             ours: what is not whole yet, as Ollama removes strange names from blobs/
+
+A landed file becomes a blob by a link, which copies nothing, and keeps its other name until a manifest refers to it:
+Ollama removes blobs that no manifest names whenever it starts.
+"""
+
+import hashlib
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from .errors import RackllamaError
+from .files import read_text, sync_directory, write_atomically
+
+BLOBS, MANIFESTS, LANDING = "blobs", "manifests", "landing"
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+# As Ollama takes names apart; what it leaves out is filled in.
+NAME = re.compile(
+    r"(?:(?:(?P<host>[\w][\w.:-]*)/)?(?P<namespace>[\w][\w.-]*)/)?(?P<model>[\w][\w.-]*)(?::(?P<tag>[\w][\w.-]*))?",
+    re.ASCII,
+)
+DEFAULTS = {"host": "registry.ollama.ai", "namespace": "library", "tag": "latest"}
+LONGEST_NAME = 320
+WEIGHTS = "application/vnd.ollama.image.model"
+MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
+# Ollama reads what kind of model it is from the weights, when it creates the model that is served from this one.
+CONFIG = {"model_format": "gguf", "architecture": "amd64", "os": "linux"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One blob of a model: `digest` as `sha256:…`, `size` in bytes."""
+
+    media_type: str
+    digest: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StoredModel:
+    """A model's manifest: its own `digest` in hexadecimal, and all blobs that it names."""
+
+    digest: str
+    layers: Tuple[Layer, ...]
+
+    @property
+    def weights(self) -> Optional[Layer]:
+        """The blob of its weights."""
+        return next((layer for layer in self.layers if layer.media_type == WEIGHTS), None)
+
+
+class OllamaStore:
+    """The models below one OLLAMA_MODELS. What is made belongs to whom the folder belongs to."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.landing = root / LANDING
+
+    def model(self, name: str) -> Optional[StoredModel]:
+        """The model of that name; None where there is none, or its manifest is damaged."""
+        text = read_text(self._manifest(name))
+        return None if text is None else _parsed(text)
+
+    def names(self) -> List[str]:
+        """The names of all models, in the form `HOST/NAMESPACE/MODEL:TAG`."""
+        folder = self.root / MANIFESTS
+        paths = sorted(path.relative_to(folder).parts for path in folder.glob("*/*/*/*") if path.is_file())
+        return [f"{'/'.join(parts[:3])}:{parts[3]}" for parts in paths]
+
+    def blob(self, digest: str) -> Path:
+        """Where a blob is, or would be."""
+        if not DIGEST.fullmatch(digest):
+            raise RackllamaError(f"{digest!r} is no digest of a blob", "give it as sha256: and 64 hexadecimal digits")
+        return self.root / BLOBS / digest.replace(":", "-")
+
+    def has(self, digest: str, size: Optional[int] = None) -> bool:
+        """Whether a blob is there, with that size in bytes. It is not read."""
+        path = self.blob(digest)
+        return path.is_file() and not path.is_symlink() and size in (None, path.stat().st_size)
+
+    def prepare(self) -> None:
+        """Make the folders that Ollama makes at its first start, and the one for landings."""
+        for folder in (self.root / BLOBS, self.root / MANIFESTS, self.landing):
+            self._make(folder)
+
+    def adopt(self, file: Path, digest: str) -> None:
+        """Make a landed file a blob as well. Its own name stays: `release` gives it up."""
+        blob = self.blob(digest)
+        if self.has(digest, file.stat().st_size):
+            return
+        blob.unlink(missing_ok=True)  # cut short, as its size tells
+        try:
+            os.link(file, blob)
+        except OSError as error:
+            raise RackllamaError(
+                f"{file} cannot be linked into {blob.parent} ({error.strerror})",
+                "keep OLLAMA_MODELS on one file system, and on one that knows hard links",
+            ) from error
+        sync_directory(blob.parent)
+
+    def release(self, file: Path) -> None:
+        """Give up the name that a file was landed under."""
+        file.unlink(missing_ok=True)
+        sync_directory(file.parent)
+
+    def write_bare_model(self, name: str, digest: str) -> None:
+        """Write a model that is its weights and nothing else, to create others from."""
+        config = json.dumps({**CONFIG, "rootfs": {"type": "layers", "diff_ids": [digest]}}, sort_keys=True)
+        config_digest = f"sha256:{hashlib.sha256(config.encode()).hexdigest()}"
+        self._write(self.blob(config_digest), config)
+        weights = {"mediaType": WEIGHTS, "digest": digest, "size": self.blob(digest).stat().st_size}
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST_TYPE,
+            "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": len(config)},
+            "layers": [weights],
+        }
+        self._write(self._manifest(name), json.dumps(manifest))
+
+    def blobs(self) -> Iterator[Path]:
+        """All blobs, in the order of their names."""
+        for path in sorted((self.root / BLOBS).glob("sha256-*")):
+            if DIGEST.fullmatch(path.name.replace("-", ":", 1)):
+                yield path
+
+    def models_of(self, blob: Path) -> List[str]:
+        """The names of the models that a blob belongs to."""
+        digest = blob.name.replace("-", ":", 1)
+        found = ((name, self.model(name)) for name in self.names())
+        return [name for name, model in found if model and any(layer.digest == digest for layer in model.layers)]
+
+    def _manifest(self, name: str) -> Path:
+        found = NAME.fullmatch(name) if len(name) <= LONGEST_NAME else None
+        if not found:
+            raise RackllamaError(f"{name!r} is no name of a model", "give it as NAME:TAG, such as deepseek-r1:ud-iq1_m")
+        host, namespace, model, tag = (found[part] or DEFAULTS.get(part, "") for part in NAME.groupindex)
+        return self.root / MANIFESTS / host / namespace / model / tag
+
+    def _write(self, path: Path, text: str) -> None:
+        self._make(path.parent)
+        write_atomically(path, text)
+        self._give_away(path)
+
+    def _make(self, folder: Path) -> None:
+        if not folder.is_dir():
+            self._make(folder.parent)
+            folder.mkdir()
+            folder.chmod(0o755)  # whatever the umask
+            self._give_away(folder)
+
+    def _give_away(self, path: Path) -> None:
+        owner = self.root.stat()
+        if os.geteuid() == 0 and owner.st_uid != 0:
+            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+
+
+def _parsed(text: str) -> Optional[StoredModel]:
+    try:
+        manifest: Dict[str, Any] = json.loads(text)
+        layers = tuple(
+            Layer(layer["mediaType"], layer["digest"], int(layer["size"]))
+            for layer in [*manifest["layers"], manifest["config"]]
+        )
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
+    if not all(DIGEST.fullmatch(layer.digest) for layer in layers):
+        return None
+    return StoredModel(hashlib.sha256(text.encode()).hexdigest(), layers)

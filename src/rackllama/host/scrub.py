@@ -1,0 +1,28 @@
+"""Read what an engine stores, and name what is damaged: Ollama itself never checks a blob again."""
+
+from pathlib import Path
+from typing import Iterator
+
+from .errors import RackllamaError
+from .files import hash_file
+from .ollama_store import OllamaStore
+from .report import Check
+
+
+def blob_checks(root: Path) -> Iterator[Check]:
+    """A check of each blob below an OLLAMA_MODELS, as it was read. Takes as long as reading and hashing all of it."""
+    store = OllamaStore(root)
+    if not root.is_dir():
+        raise RackllamaError(f"{root} is no directory", "give the folder that OLLAMA_MODELS names")
+    for blob in store.blobs():
+        hasher, size = hash_file(blob)
+        found = hasher.hexdigest()
+        whole = blob.name == f"sha256-{found}"
+        served = ", ".join(store.models_of(blob)) or "no model"
+        yield Check(
+            f"{blob.name[:19]} is whole",
+            whole,
+            blob.name,
+            f"{size} bytes of {served}" if whole else f"sha256-{found}, of {served}",
+            "" if whole else f"run on the host: rm {blob}; then converge again, which lands it anew",
+        )
