@@ -20,6 +20,9 @@ options:
   url:
     description: Where the archive is (C(http), C(https) or C(file)). Proxies are taken from the environment.
     type: str
+  content:
+    description: The archive itself, a tar in base64, where it comes from the controller.
+    type: str
   sha256:
     description: The archive's sha256 in hexadecimal, from the lock.
     type: str
@@ -85,13 +88,18 @@ def main() -> None:
             "name": {"type": "str", "required": True},
             "version": {"type": "str"},
             "url": {"type": "str"},
+            "content": {"type": "str", "no_log": True},  # too long to be shown
             "sha256": {"type": "str"},
             "size": {"type": "int"},
             "strip": {"type": "int", "default": 0},
             "root": {"type": "path", "default": "/opt"},
             "state": {"type": "str", "choices": ["present", "current", "absent"], "default": "current"},
         },
-        required_if=[("state", state, ("version", "url", "sha256")) for state in ("present", "current")],
+        required_if=[
+            *(("state", state, ("version", "sha256")) for state in ("present", "current")),
+            *(("state", state, ("url", "content"), True) for state in ("present", "current")),
+        ],
+        mutually_exclusive=[("url", "content")],
         supports_check_mode=True,
     )
     given = dict(module.params)

@@ -11,9 +11,11 @@ version before it is kept behind `previous`, so that a rollback is a link. Layou
 """
 
 import contextlib
+import hashlib
 import shutil
 import subprocess
 import tarfile
+from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO, Dict, Iterator, List, Mapping, Optional
@@ -29,15 +31,19 @@ FETCH = ".fetch"
 
 @dataclass(frozen=True)
 class WantedRelease:
-    """One archive and where it belongs. `size` is the archive's in bytes; `strip` counts leading folders to drop."""
+    """One archive and where it belongs. `size` is the archive's in bytes; `strip` counts leading folders to drop.
+
+    The archive comes from `url`, or is a tar given as `content` in base64.
+    """
 
     name: str
     version: str
-    url: str
+    url: Optional[str]
     sha256: str
     size: Optional[int] = None
     strip: int = 0
     root: Path = Path("/opt")
+    content: Optional[str] = None
 
     @property
     def home(self) -> Path:
@@ -124,10 +130,13 @@ def _is_whole(folder: Path, files: Dict[str, int]) -> bool:
 
 def _install(wanted: WantedRelease) -> None:
     """Fetch, check and unpack the archive, then move it into place whole."""
-    archive = wanted.home / FETCH / PurePosixPath(urlsplit(wanted.url).path).name
+    archive = wanted.home / FETCH / PurePosixPath(urlsplit(wanted.url or f"{wanted.name}.tar").path).name
     partial = wanted.home / FETCH / wanted.version
     shutil.rmtree(partial, ignore_errors=True)  # what a killed run left
-    fetch(wanted.url, archive, wanted.sha256, wanted.size)
+    if wanted.url:
+        fetch(wanted.url, archive, wanted.sha256, wanted.size)
+    else:
+        _write_checked(archive, b64decode(str(wanted.content)), wanted.sha256)
     try:
         files = _unpack(archive, partial, wanted.strip)
         write_json(partial / RECORD, {"url": wanted.url, "sha256": wanted.sha256, "files": files})
@@ -142,6 +151,14 @@ def _install(wanted: WantedRelease) -> None:
             shutil.rmtree(partial, ignore_errors=True)
     _put_in_place(partial, wanted.home / wanted.version)
     shutil.rmtree(wanted.home / FETCH)
+
+
+def _write_checked(archive: Path, content: bytes, sha256: str) -> None:
+    found = hashlib.sha256(content).hexdigest()
+    if found != sha256:
+        raise RackllamaError(f"the given archive has sha256 {found}, and not {sha256}", "converge again")
+    archive.parent.mkdir(parents=True, exist_ok=True)
+    archive.write_bytes(content)
 
 
 def _put_in_place(partial: Path, final: Path) -> None:

@@ -89,6 +89,11 @@ class ServiceDeclaration:
         """The unit's name with its suffix."""
         return f"{self.name}.service"
 
+    @property
+    def is_template(self) -> bool:
+        """Whether it is only run as `NAME@INSTANCE.service`."""
+        return self.name.endswith("@")
+
 
 @dataclass(frozen=True)
 class UnitFile:
@@ -102,7 +107,8 @@ class UnitFile:
 def unit_files(declaration: ServiceDeclaration) -> List[UnitFile]:
     """The four files of a service, in the order in which they are to be written. Pure.
 
-    The stub comes last, so that a unit is never seen by systemd without its sandbox.
+    The stub comes last, so that a unit is never seen by systemd without its sandbox. A template has no declaration
+    beside it: nothing of that name ought to run.
     """
     service = _merged_service(declaration)
     stub = _section("Unit", declaration.unit) + _section("Service", {"ExecStart": service["ExecStart"]})
@@ -117,8 +123,9 @@ def unit_files(declaration: ServiceDeclaration) -> List[UnitFile]:
             hashlib.sha256(_env_file(declaration.secrets).encode()).hexdigest(),
         ]
     )
+    record = [] if declaration.is_template else [UnitFile(SERVICES / f"{declaration.name}.json", _record(declaration))]
     return [
-        UnitFile(SERVICES / f"{declaration.name}.json", _record(declaration)),
+        *record,
         UnitFile(
             SECRETS / f"{declaration.name}.env",
             _env_file({**declaration.secrets, DIGEST_VARIABLE: value}),

@@ -62,7 +62,7 @@ class UnitChange:
                         change.path.parent.rmdir()
             else:
                 write_atomically(change.path, change.after, change.mode)
-        if self.files or systemd.unit_state(self.unit).needs_reload:
+        if self.files or ("@." not in self.unit and systemd.unit_state(self.unit).needs_reload):
             systemd.run("systemctl", "daemon-reload")
         if self.enable:
             systemd.run("systemctl", "enable", self.unit)
@@ -76,7 +76,9 @@ def change(declaration: ServiceDeclaration) -> UnitChange:
         for before in [read_text(file.path)]
         if before != file.text or not _has_mode(file)
     )
-    return UnitChange(declaration.unit_name, different, enable=not systemd.unit_state(declaration.unit_name).enabled)
+    # A template's instances are enabled by whoever starts them.
+    enable = not declaration.is_template and not systemd.unit_state(declaration.unit_name).enabled
+    return UnitChange(declaration.unit_name, different, enable)
 
 
 def removal(name: str) -> UnitChange:
