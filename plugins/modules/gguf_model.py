@@ -3,14 +3,16 @@
 
 DOCUMENTATION = r"""
 module: gguf_model
-short_description: Land a GGUF model on the host and create it in Ollama with its Modelfile
+short_description: Land a GGUF model on the host, each byte written once, and serve it with Ollama
 version_added: "0.1.0"
 description:
-  - Fetches the model's shards, checks the sha256 of each, merges them and creates the model through Ollama's API.
-  - A model that is there as declared is neither fetched nor read again.
+  - Writes the model's job and starts C(rackllama-land@SLUG), the unit that lands its shards as one verified file,
+    makes it a blob of Ollama and creates the model from it. The unit goes on when the play is gone, and after a reboot.
+  - A model that is there as declared is neither fetched nor read again; one that is being landed is waited for.
+  - The action plugin of the same name asks again until the unit ends, and shows how far it is.
 options:
   slug:
-    description: The model's own name on this host, for its record and its Modelfile.
+    description: The model's own name on this host, for its job, its unit and its Modelfile.
     type: str
     required: true
   name:
@@ -27,9 +29,10 @@ options:
         description: The file's name.
         type: str
         required: true
-      url:
-        description: Where it is.
-        type: str
+      sources:
+        description: Where it is, in order of preference - addresses, or paths on the host.
+        type: list
+        elements: str
         required: true
       sha256:
         description: Its sha256, from the lock.
@@ -38,6 +41,9 @@ options:
       size:
         description: Its size in bytes.
         type: int
+  sha256:
+    description: The sha256 of the landed file, where it is known; landing is faster then.
+    type: str
   template:
     description: The prompt template; empty leaves the GGUF's own.
     type: str
@@ -50,6 +56,14 @@ options:
     description: The licence's text or name.
     type: str
     default: ""
+  renderer:
+    description: The prompt renderer that is built into Ollama; empty for none.
+    type: str
+    default: ""
+  parser:
+    description: The output parser that is built into Ollama; empty for none.
+    type: str
+    default: ""
   parameters:
     description: Parameters as a Modelfile takes them.
     type: dict
@@ -58,14 +72,32 @@ options:
     description: Where Ollama listens on this host.
     type: str
     default: http://127.0.0.1:11434
-  staging_dir:
-    description: Where shards are kept until the model is created.
+  store:
+    description: The folder that its OLLAMA_MODELS names.
     type: path
-    default: /var/lib/rackllama/staging
-  merge_tool:
-    description: Upstream's C(llama-gguf-split).
+    default: /var/lib/ollama/models
+  link:
+    description: Another name for the landed file, on the same file system, for other engines.
     type: path
-    default: /opt/llama_cpp/current/llama-gguf-split
+  reserve_bytes:
+    description: What must stay free on the file system of O(store).
+    type: int
+    default: 1073741824
+  connections:
+    description: How many connections fetch at the same time.
+    type: int
+    default: 8
+  rate_limit:
+    description: The most bytes a second to fetch; unlimited by default.
+    type: float
+  wait_seconds:
+    description: How long to wait for the unit; it is asked again by the action plugin.
+    type: float
+    default: 10
+  start:
+    description: Whether to start the unit where something is to do. Otherwise one that works is waited for.
+    type: bool
+    default: true
 author: The rackllama maintainers
 attributes:
   check_mode:
@@ -73,7 +105,7 @@ attributes:
     description: Says what would be done and changes nothing.
   diff_mode:
     support: full
-    description: Shows the Modelfile before and after, and the steps.
+    description: Shows the job and the Modelfile before and after, and the steps.
 """
 
 EXAMPLES = r"""
@@ -87,22 +119,29 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps:
-  description: What was done to the model, in order.
+  description: What is done to the model, in order - C(land), C(create), C(link).
   type: list
   elements: str
   returned: always
+landing:
+  description: Whether the unit still works.
+  type: bool
+  returned: always
+progress:
+  description: How far it is, in one line.
+  type: str
+  returned: while the unit works
 """
 
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import model
+from ansible_collections.rackllama.llm.plugins.module_utils import landing_unit
+from ansible_collections.rackllama.llm.plugins.module_utils.model import found_model, plan, wanted_model
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
-from ansible_collections.rackllama.llm.plugins.module_utils.ollama import Ollama
+from ansible_collections.rackllama.llm.plugins.module_utils.progress import progress_text
 
 SHARD = {
     "name": {"type": "str", "required": True},
-    "url": {"type": "str", "required": True},
+    "sources": {"type": "list", "elements": "str", "required": True},
     "sha256": {"type": "str", "required": True},
     "size": {"type": "int"},
 }
@@ -114,31 +153,48 @@ def main() -> None:
             "slug": {"type": "str", "required": True},
             "name": {"type": "str", "required": True},
             "shards": {"type": "list", "elements": "dict", "required": True, "options": SHARD},
+            "sha256": {"type": "str"},
             "template": {"type": "str", "default": ""},
             "system": {"type": "str", "default": ""},
             "licence": {"type": "str", "default": ""},
+            "renderer": {"type": "str", "default": ""},
+            "parser": {"type": "str", "default": ""},
             "parameters": {"type": "dict", "default": {}},
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
-            "staging_dir": {"type": "path", "default": "/var/lib/rackllama/staging"},
-            "merge_tool": {"type": "path", "default": "/opt/llama_cpp/current/llama-gguf-split"},
+            "store": {"type": "path", "default": "/var/lib/ollama/models"},
+            "link": {"type": "path"},
+            "reserve_bytes": {"type": "int", "default": 1 << 30},
+            "connections": {"type": "int", "default": 8},
+            "rate_limit": {"type": "float"},
+            "wait_seconds": {"type": "float", "default": 10},
+            "start": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
     )
-    given = module.params
-    wanted = model.wanted_model(given)
-    server = Ollama(given["ollama_url"])
+    job = dict(module.params)
+    wait_seconds, may_start = job.pop("wait_seconds"), job.pop("start")
+    wanted = wanted_model(job)
+    landing, told = False, None
     with working_on(module, wanted.slug):
-        steps = model.plan(wanted, model.found_model(wanted, server, may_be_absent=module.check_mode))
-        rewritten = model.modelfile_change(wanted)
+        steps = plan(wanted, found_model(wanted))
+        files = landing_unit.changed_files(wanted, job)
         if not module.check_mode:
+            landing_unit.write(files)
+            if steps and may_start and (files or not landing_unit.is_running(wanted.slug)):
+                landing_unit.start(wanted.slug)
             if steps:
-                model.land(wanted, steps, server, Path(given["staging_dir"]), Path(given["merge_tool"]))
-            if rewritten:
-                model.write_modelfile(wanted)
+                landing_unit.wait(wanted.slug, wait_seconds)
+            landing = landing_unit.is_running(wanted.slug)
+            if landing:
+                told = landing_unit.progress(wanted.slug)
+            else:
+                landing_unit.require_served(wanted)
     module.exit_json(
-        changed=bool(steps or rewritten),
+        changed=bool(steps or files),
         steps=steps,
-        diff=[*rewritten, difference([], steps, header=wanted.name)],
+        landing=landing,
+        progress=progress_text(told, wanted.name) if told else f"{wanted.name}: beginning",
+        diff=[*(file.diff() for file in files), difference([], steps, header=wanted.name)],
     )
 
 

@@ -32,10 +32,6 @@ options:
     description: Where the engine keeps models.
     type: path
     default: /var/lib/ollama/models
-  staging_dir:
-    description: Where models are put together.
-    type: path
-    default: /var/lib/rackllama/staging
 author: The rackllama maintainers
 attributes:
   check_mode:
@@ -65,7 +61,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import preflight
-from ansible_collections.rackllama.llm.plugins.module_utils.model import STAGED_COPIES, STORED_COPIES, wanted_model
+from ansible_collections.rackllama.llm.plugins.module_utils.model import wanted_model
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
 
@@ -78,20 +74,18 @@ def main() -> None:
             "downloads": {"type": "list", "elements": "dict", "default": []},
             "models": {"type": "list", "elements": "dict", "default": []},
             "models_dir": {"type": "path", "default": "/var/lib/ollama/models"},
-            "staging_dir": {"type": "path", "default": "/var/lib/rackllama/staging"},
         },
         supports_check_mode=True,
     )
     given = module.params
     name = given["name"]
-    models = [wanted_model(model) for model in given["models"]]
+    models = [wanted_model({**model, "store": given["models_dir"]}) for model in given["models"]]
     with failing_clearly(module, name):
         checks = [
             *preflight.host_checks(),
             *(preflight.port_check(name, port) for port in given["ports"]),
             preflight.room_check(preflight.RELEASES, preflight.bytes_for_releases(given["downloads"])),
-            preflight.room_check(Path(given["staging_dir"]), preflight.bytes_for_models(models, STAGED_COPIES)),
-            preflight.room_check(Path(given["models_dir"]), preflight.bytes_for_models(models, STORED_COPIES)),
+            preflight.room_check(Path(given["models_dir"]), preflight.bytes_for_models(models)),
         ]
     exit_with_report(module, name, report(platform.node(), checks))
 

@@ -76,11 +76,14 @@ def test_shards_are_in_order_whatever_the_order_of_the_lock():
     assert resolve(R1, lock, CATALOGUE).shards == SHARDS
 
 
-def test_plain_data_has_the_shards_at_the_mirror():
+def test_plain_data_has_the_mirror_before_upstream():
     shard = resolve(R1, LOCK, CATALOGUE).as_data("http://10.0.0.1:8199/")["shards"][0]
     assert shard == {
         "name": "R1-00001-of-00003.gguf",
-        "url": "http://10.0.0.1:8199/hub.test/unsloth/R1-GGUF/resolve/main/R1-00001-of-00003.gguf",
+        "sources": (
+            "http://10.0.0.1:8199/hub.test/unsloth/R1-GGUF/resolve/main/R1-00001-of-00003.gguf",
+            "https://hub.test/unsloth/R1-GGUF/resolve/main/R1-00001-of-00003.gguf",
+        ),
         "size": 1,
         "sha256": sha256(b"1").hexdigest(),
     }

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from rackllama.host import directories, model, preflight
+from rackllama.host import directories, preflight
 from rackllama.host.directories import Access, first_closed_parent
 from rackllama.host.errors import RackllamaError
-from rackllama.host.model import Shard, WantedModel
+from rackllama.host.model import FoundModel, LandedWeights, WantedModel
 from rackllama.host.modelfile import ModelSettings
 from rackllama.host.report import Check, failed, in_words, report
+from rackllama.host.shards import Shard, Weights
 from rackllama.host.sockets import Listener, parse_listeners
 from rackllama.host.systemd import UnitState
 
@@ -103,8 +104,10 @@ def test_room_is_asked_of_the_file_system_a_path_will_be_on(tmp_path):
 
 
 def test_a_model_that_is_landed_needs_no_room(tmp_path, monkeypatch):
-    monkeypatch.setattr(model, "RECORDS", tmp_path)
-    wanted = WantedModel("gemma", "gemma:q4", (Shard("a", "http://m/a", "a" * 64, 100),), ModelSettings())
-    assert preflight.bytes_for_models([wanted], copies=3) == 300
-    (tmp_path / "gemma.json").write_text(f'{{"weights": "{wanted.weights_digest}"}}')
-    assert preflight.bytes_for_models([wanted], copies=3) == 0
+    weights = Weights((Shard("a", ("http://m/a",), 100, "a" * 64),))
+    wanted = WantedModel("gemma", "gemma:q4", weights, ModelSettings(), tmp_path)
+    monkeypatch.setattr(preflight, "found_model", lambda _: FoundModel({}, None, None, linked=False))
+    assert preflight.bytes_for_models([wanted]) == 100
+    landed = LandedWeights(wanted.weights_digest, f"sha256:{'c' * 64}", 100, verified=True)
+    monkeypatch.setattr(preflight, "found_model", lambda _: FoundModel({}, None, landed, linked=False))
+    assert preflight.bytes_for_models([wanted]) == 0

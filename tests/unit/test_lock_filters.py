@@ -90,7 +90,7 @@ def test_a_play_sees_the_models_with_their_templates_untouched(lock, tmp_path):
     (model,) = json.loads(result.read_text())
     assert model["slug"] == "gemma3-270m-q4-k-m"
     assert model["template"].startswith("{{- range $i, $_ := .Messages }}")
-    assert model["shards"][0]["url"] == SHARD
+    assert model["shards"][0]["sources"] == [SHARD]
 
 
 @pytest.mark.parametrize("name", ["artefact", "models"])

@@ -1,71 +1,96 @@
 """A model that is there as declared is not touched; what differs decides what is done again."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.model import FoundModel, Shard, WantedModel, plan
+from rackllama.host.model import FoundModel, LandedWeights, WantedModel, found_model, plan, wanted_model
 from rackllama.host.modelfile import ModelSettings, render
+from rackllama.host.ollama_store import StoredModel
+from rackllama.host.shards import Shard, Weights
 
+SHARDS = (Shard("a.gguf", ("http://m/a.gguf",), 1, "a" * 64), Shard("b.gguf", ("http://m/b.gguf",), 1, "b" * 64))
 GEMMA = WantedModel(
     slug="gemma",
     name="gemma:q4",
-    shards=(Shard("a.gguf", "http://m/a.gguf", "a" * 64), Shard("b.gguf", "http://m/b.gguf", "b" * 64)),
+    weights=Weights(SHARDS),
     settings=ModelSettings(parameters={"num_ctx": 4096}),
+    store=Path("/var/lib/ollama/models"),
 )
-LANDED = FoundModel(
-    record={
-        "weights": GEMMA.weights_digest,
-        "declaration": GEMMA.declaration_digest,
-        "manifest": "m1",
-        "settings": GEMMA.settings.names,
-    },
-    manifest="m1",
-    has_weights=True,
+SERVED = FoundModel(
+    record={"declaration": GEMMA.declaration_digest, "manifest": "m1"},
+    model=StoredModel("m1", ()),
+    weights=LandedWeights(GEMMA.weights_digest, f"sha256:{'c' * 64}", 2, verified=True),
+    linked=False,
 )
 
 
 def test_a_model_as_declared_needs_nothing():
-    assert plan(GEMMA, LANDED) == []
+    assert plan(GEMMA, SERVED) == []
 
 
-def test_a_new_model_is_fetched_merged_and_created():
-    assert plan(GEMMA, FoundModel({}, None, has_weights=False)) == ["fetch", "merge", "create"]
+def test_a_new_model_is_landed_and_created():
+    assert plan(GEMMA, FoundModel({}, None, None, linked=False)) == ["land", "create"]
 
 
-def test_a_model_of_one_file_is_not_merged():
-    assert plan(replace(GEMMA, shards=GEMMA.shards[:1]), FoundModel({}, None, has_weights=False)) == ["fetch", "create"]
+@pytest.mark.parametrize(
+    "settings", [ModelSettings(parameters={"num_ctx": 8192}), ModelSettings(system="Be brief."), ModelSettings()]
+)
+def test_other_settings_create_the_model_again_from_the_weights_that_are_there(settings):
+    assert plan(replace(GEMMA, settings=settings), SERVED) == ["create"]
 
 
-def test_other_settings_are_applied_to_the_model_as_it_is():
-    assert plan(replace(GEMMA, settings=ModelSettings(parameters={"num_ctx": 8192, "top_k": 5})), LANDED) == ["apply"]
-
-
-def test_a_setting_that_disappears_is_left_out_by_creating_the_model_again():
-    assert plan(replace(GEMMA, settings=ModelSettings(system="Be brief.")), LANDED) == ["create"]
-
-
-def test_weights_in_the_store_are_used_after_a_landing_that_failed_later():
-    uploaded = FoundModel({"weights": GEMMA.weights_digest, "blob": "sha256:1"}, None, has_weights=True)
-    assert plan(GEMMA, uploaded) == ["create"]
+def test_weights_of_a_landing_that_failed_later_are_used():
+    assert plan(GEMMA, replace(SERVED, record={}, model=None)) == ["create"]
 
 
 def test_a_model_changed_by_hand_is_created_again():
-    assert plan(GEMMA, replace(LANDED, manifest="m2")) == ["create"]
+    assert plan(GEMMA, replace(SERVED, model=StoredModel("m2", ()))) == ["create"]
 
 
 def test_a_model_deleted_by_hand_is_created_from_weights_that_are_left():
-    assert plan(GEMMA, replace(LANDED, manifest=None)) == ["create"]
+    assert plan(GEMMA, replace(SERVED, model=None)) == ["create"]
 
 
-def test_lost_weights_are_fetched():
-    assert plan(GEMMA, replace(LANDED, has_weights=False)) == ["fetch", "merge", "create"]
+def test_lost_weights_are_landed_again():
+    assert plan(GEMMA, replace(SERVED, weights=None)) == ["land", "create"]
 
 
-def test_other_shards_are_other_weights():
-    other = replace(GEMMA, shards=(GEMMA.shards[0], Shard("b.gguf", "http://m/b.gguf", "c" * 64)))
-    assert plan(other, LANDED) == ["fetch", "merge", "create"]
+def test_another_name_for_other_engines_is_made_where_it_is_missing():
+    linked = replace(GEMMA, link=Path("/srv/gemma.gguf"))
+    assert plan(linked, SERVED) == ["link"]
+    assert plan(linked, replace(SERVED, linked=True)) == []
+
+
+def test_other_sources_of_the_same_shards_change_nothing():
+    elsewhere = tuple(replace(shard, sources=("file:///mnt/usb",)) for shard in SHARDS)
+    assert replace(GEMMA, weights=Weights(elsewhere)).declaration_digest == GEMMA.declaration_digest
+
+
+def test_shards_with_no_published_digest_are_told_apart_by_their_sources():
+    def digest_of(source):
+        return replace(GEMMA, weights=Weights((Shard("a.gguf", (source,)),))).weights_digest
+
+    assert digest_of("http://one/a.gguf") != digest_of("http://other/a.gguf")
+
+
+def test_a_host_where_nothing_is_yet(tmp_path):
+    nowhere = replace(GEMMA, store=tmp_path / "models", link=tmp_path / "gemma.gguf")
+    assert found_model(nowhere, tmp_path / "land") == FoundModel({}, None, None, linked=False)
+
+
+def test_a_model_is_made_from_a_job():
+    job = {
+        "slug": "gemma",
+        "name": "gemma:q4",
+        "shards": [{**vars(shard), "sources": list(shard.sources)} for shard in SHARDS],
+        "parameters": {"num_ctx": 4096},
+        "store": "/var/lib/ollama/models",
+        "context": 4096,
+    }
+    assert wanted_model(job) == GEMMA
 
 
 def test_a_modelfile_reads_as_people_write_it():

@@ -59,14 +59,17 @@ class ResolvedModel:
     licence: str
 
     def as_data(self, mirror: str = "") -> dict[str, Any]:
-        """Plain data for a module: the fields, and each shard as name, url (at the mirror, if any), size, sha256."""
+        """Plain data for a module: the fields, and each shard as name, sources, size and sha256."""
         return {
             "slug": self.slug,
             "name": self.name,
             "engine": self.engine,
             "context": self.context,
             "parallel": self.parallel,
-            "shards": [shard.as_data(mirror) for shard in self.shards],
+            "shards": [
+                {"name": shard.name, "sources": shard.sources(mirror), "size": shard.size, "sha256": shard.sha256}
+                for shard in self.shards
+            ],
             "template": self.template,
             "system": self.system,
             "parameters": dict(self.parameters),

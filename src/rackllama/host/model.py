@@ -1,191 +1,257 @@
-"""Bring a model into Ollama: fetch its shards, merge them, create it with its Modelfile.
+"""A model on this host, from its shards to the engine that serves it.
 
-This is the way of the manuals, by upstream's own tools: it needs twice the model's size where it is put together and
-three times where Ollama keeps models, while it works. Each step that ended is kept: a failure costs its own step again,
-and a model that is there as declared is neither fetched nor read again.
+What is declared is a job, `/etc/rackllama/models/SLUG.json`; what was done is a record beside the landing's state. The
+weights are landed once, become a blob of Ollama by a link, and Ollama then creates the model from them through its own
+API, which copies nothing. A model that is there as declared is neither fetched nor read again.
 """
 
-import shutil
-from dataclasses import dataclass
+import contextlib
+import os
+import threading
+import time
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
-from . import systemd
 from .errors import RackllamaError
-from .fetch import fetch, require_free_space
-from .files import digest, hash_file, read_json, read_text, sync_directory, sync_file, write_atomically, write_json
-from .modelfile import ModelSettings, render
-from .module import difference
+from .files import digest, read_json, sync_directory, write_json
+from .http_ranges import HttpSettings
+from .landing import LandingOptions, StoppedError, land
+from .modelfile import ModelSettings
 from .ollama import Ollama
+from .ollama_store import OllamaStore, StoredModel
+from .progress import Progress, read_progress, write_progress
+from .shards import Shard, Weights, job_of
 
-RECORDS = Path("/var/lib/rackllama/models")
-MODELFILES = Path("/etc/rackllama/models")
-STAGED_COPIES = 2  # the shards, and the file that they are merged to
-STORED_COPIES = 3  # what was uploaded, Ollama's copy of it, and the copy of that which it keeps
-
-
-@dataclass(frozen=True)
-class Shard:
-    """One file of a model, as published; `size` is in bytes where it is known."""
-
-    name: str
-    url: str
-    sha256: str
-    size: Optional[int] = None
+JOBS = Path("/etc/rackllama/models")
+LANDINGS = Path("/var/lib/rackllama/land")
+OLLAMA_URL = "http://127.0.0.1:11434"
+RECORD, PROGRESS = "model.json", "progress.json"
+BASE = "rackllama/{slug}:landing"  # the bare model that the served one is created from, there only meanwhile
+API_SECONDS = 60.0
+API_POLL_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
 class WantedModel:
-    """A model to be served under `name`, from shards in order."""
+    """A model to be served under `name`, by the Ollama at `ollama_url` that keeps its models in `store`.
+
+    The weights also appear under `link`, for other engines, where that is given.
+    """
 
     slug: str
     name: str
-    shards: Tuple[Shard, ...]
+    weights: Weights
     settings: ModelSettings
+    store: Path
+    ollama_url: str = OLLAMA_URL
+    link: Optional[Path] = None
 
     @property
     def weights_digest(self) -> str:
-        """What the weights are made from."""
-        return digest([shard.sha256 for shard in self.shards])
+        """What the weights are made from: published digests, or where there are none, the addresses."""
+        shards = [shard.sha256 or list(shard.sources) for shard in self.weights.shards]
+        return digest([shards, self.weights.drop_split_keys])
 
     @property
     def declaration_digest(self) -> str:
         """What the whole model is made from."""
-        return digest([self.weights_digest, self.settings.for_api()])
+        return digest([self.name, self.weights_digest, self.settings.for_api()])
+
+
+@dataclass(frozen=True)
+class LandedWeights:
+    """Weights that were landed: what they were made from, their blob (`sha256:…`), and its size in bytes."""
+
+    made_from: str
+    blob: str
+    size: int
+    verified: bool
 
 
 @dataclass(frozen=True)
 class FoundModel:
-    """What is there: the record of the last landing, and what the server really has under the name."""
+    """What is there: the record of the last landing, the model as Ollama has it, and its weights in the store.
+
+    The weights may have been landed for another model. `linked` says whether the link, if any, leads to them.
+    """
 
     record: Mapping[str, Any]
-    manifest: Optional[str]
-    has_weights: bool
+    model: Optional[StoredModel]
+    weights: Optional[LandedWeights]
+    linked: bool
 
 
 def wanted_model(given: Mapping[str, Any]) -> WantedModel:
-    """A model from plain data, as filter `rackllama.llm.models` gives it; further keys are for others."""
+    """A model from plain data, as a job holds it; further keys are for others."""
+    shards = tuple(
+        Shard(shard["name"], tuple(shard["sources"]), shard.get("size"), shard.get("sha256"))
+        for shard in given["shards"]
+    )
+    settings = {field.name: given[field.name] for field in fields(ModelSettings) if field.name in given}
     return WantedModel(
         slug=given["slug"],
         name=given["name"],
-        shards=tuple(Shard(**shard) for shard in given["shards"]),
-        settings=ModelSettings(given["template"], given["system"], given["licence"], given["parameters"]),
+        weights=Weights(shards, given.get("drop_split_keys", False), given.get("sha256")),
+        settings=ModelSettings(**settings),
+        store=Path(given["store"]),
+        ollama_url=given.get("ollama_url", OLLAMA_URL),
+        link=Path(given["link"]) if given.get("link") else None,
     )
 
 
 def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
-    """The steps to do: none, `apply` other settings, `create` from weights that are there, or all of it. Pure.
-
-    Settings are applied to the model as it is, which copies nothing, unless one is to disappear: Ollama keeps those.
-    """
-    was = found.record
-    if was.get("weights") != wanted.weights_digest or not found.has_weights:
-        return ["fetch", "merge", "create"] if len(wanted.shards) > 1 else ["fetch", "create"]
-    if was.get("declaration") == wanted.declaration_digest and was.get("manifest") == found.manifest:
-        return []
-    untouched = found.manifest is not None and was.get("manifest") == found.manifest
-    return ["apply"] if untouched and set(was["settings"]) <= set(wanted.settings.names) else ["create"]
+    """The steps to do, in order: of `land`, `create` and `link`, those that are needed. Pure."""
+    steps = [] if found.weights else ["land"]
+    served = found.model.digest if found.model else None
+    as_recorded = found.record.get("declaration") == wanted.declaration_digest
+    if steps or not as_recorded or served is None or served != found.record.get("manifest"):
+        steps.append("create")
+    if wanted.link and not found.linked:
+        steps.append("link")
+    return steps
 
 
-def recorded(wanted: WantedModel) -> Mapping[str, Any]:
+def found_model(wanted: WantedModel, landings: Path = LANDINGS) -> FoundModel:
+    """Look at the records and at the store; the server is not asked, and no weights are read."""
+    store = OllamaStore(wanted.store)
+    landed = (weights for weights in _landed_weights(landings) if weights.made_from == wanted.weights_digest)
+    weights = next((weights for weights in landed if store.has(weights.blob, weights.size)), None)
+    linked = bool(wanted.link and weights and _is_same_file(wanted.link, store.blob(weights.blob)))
+    return FoundModel(recorded(wanted.slug, landings), store.model(wanted.name), weights, linked)
+
+
+def recorded(slug: str, landings: Path = LANDINGS) -> Mapping[str, Any]:
     """What the last landing of a model recorded on this host; empty where it was never landed."""
-    return read_json(_record_path(wanted)) or {}
+    return read_json(landings / slug / RECORD) or {}
 
 
-def found_model(wanted: WantedModel, server: Ollama, may_be_absent: bool = False) -> FoundModel:
-    """Look at the record and at the server, which may be absent only in check mode on a fresh host."""
-    record = recorded(wanted)
-    if may_be_absent and not record:
-        return FoundModel(record, None, has_weights=False)
-    listed = {model.name: model.digest for model in server.models()}
-    blob = str(record.get("blob") or "")
-    return FoundModel(record, listed.get(wanted.name), has_weights=bool(blob) and server.has_blob(blob))
+def bring(
+    wanted: WantedModel,
+    options: LandingOptions,
+    on_progress: Callable[[Progress], None] = lambda _: None,
+    stop: Optional[threading.Event] = None,
+    landings: Path = LANDINGS,
+) -> List[str]:
+    """Do whatever is needed until the model is served as declared; gives the steps that were done.
+
+    A failure leaves what is served as it was, and keeps what came. Raises RackllamaError, or StoppedError soon after
+    `stop` is set. How far it is stands in `progress.json` of the model's folder below `landings`.
+    """
+    state = landings / wanted.slug
+    state.mkdir(parents=True, exist_ok=True)
+    with _told(state / PROGRESS, on_progress) as tell:
+        store, server = OllamaStore(wanted.store), Ollama(wanted.ollama_url)
+        landed_file = store.landing / f"{wanted.slug}.gguf"
+        found = found_model(wanted, landings)
+        steps, weights = plan(wanted, found), found.weights
+        if not weights:
+            store.prepare()
+            job = job_of(wanted.weights, landed_file, HttpSettings(options.tokens), wanted.slug)
+            landed = land(job, landings, options, on_progress, stop)
+            weights = LandedWeights(wanted.weights_digest, f"sha256:{landed.sha256}", job.size, landed.verified)
+            store.adopt(landed_file, weights.blob)
+            _record(wanted, weights, landings)
+        if "create" in steps:
+            tell("creating")
+            manifest = _create(wanted, weights.blob, store, server, stop or threading.Event())
+            _record(wanted, weights, landings, declaration=wanted.declaration_digest, manifest=manifest)
+        if "link" in steps and wanted.link:
+            link_weights(store.blob(weights.blob), wanted.link)
+        if landed_file.exists():
+            store.release(landed_file)
+        tell("served")
+        return steps
 
 
-def land(wanted: WantedModel, steps: List[str], server: Ollama, staging: Path, merge_tool: Path) -> None:
-    """Do the steps. A failure leaves what is served as it was, and keeps what the steps before it have made."""
-    folder, settings = staging / wanted.slug, wanted.settings.for_api()
-    if "fetch" in steps:
-        gguf = _gguf(wanted, folder, merge_tool)
-        blob = _upload(server, gguf)
-        _record(wanted, blob=blob)  # from here on, the weights need not be fetched again
-        shutil.rmtree(folder)
-    if "apply" in steps:
-        server.create(wanted.name, {"from": wanted.name, **settings})
-    else:
-        server.create(wanted.name, {"files": {"model.gguf": recorded(wanted)["blob"]}, **settings})
-    _record(
-        wanted,
-        blob=server.weights_of(wanted.name),
-        manifest={model.name: model.digest for model in server.models()}[wanted.name],
-        declaration=wanted.declaration_digest,
-        settings=wanted.settings.names,
-    )
+def link_weights(blob: Path, link: Path) -> None:
+    """Give the weights another name, for other engines; what was there is replaced in one step."""
+    temporary = link.with_name(f".{link.name}.new")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(blob, temporary)
+        temporary.replace(link)
+    except OSError as error:
+        raise RackllamaError(
+            f"{link} cannot be linked to {blob} ({error.strerror})",
+            f"choose a folder on the file system of {blob.parent} that belongs to the user of the landing",
+        ) from error
+    sync_directory(link.parent)
 
 
-def _record(wanted: WantedModel, **done: Any) -> None:
-    write_json(_record_path(wanted), {"name": wanted.name, "weights": wanted.weights_digest, **done})
+def _create(wanted: WantedModel, blob: str, store: OllamaStore, server: Ollama, stop: threading.Event) -> str:
+    """Let Ollama create the model, and give its digest.
+
+    It is made from a bare one, so that nothing of an earlier declaration is kept, and nothing is copied.
+    """
+    base = BASE.format(slug=wanted.slug)
+    _wait_for(server, stop)
+    store.write_bare_model(base, blob)
+    if base not in [model.name for model in server.models()]:  # Ollama would look for it on the Internet
+        raise RackllamaError(
+            f"the Ollama at {server.url} does not keep its models in {store.root}",
+            "give the folder that its OLLAMA_MODELS names",
+        )
+    server.create(wanted.name, {"from": base, **wanted.settings.for_api()})
+    server.delete(base)
+    return {model.name: model.digest for model in server.models()}[wanted.name]
 
 
-def modelfile_text(wanted: WantedModel) -> str:
-    """The Modelfile that people read on the host."""
-    return render(wanted.shards[0].name, wanted.settings)
+def _wait_for(server: Ollama, stop: threading.Event) -> None:
+    """Wait until the server answers: after a boot it may still be starting."""
+    deadline = time.monotonic() + API_SECONDS
+    while True:
+        try:
+            server.models()
+        except RackllamaError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
+        if stop.wait(API_POLL_SECONDS):
+            raise StoppedError("the landing was stopped", "run it again: it goes on from there")
 
 
-def modelfile_change(wanted: WantedModel) -> List[Dict[str, str]]:
-    """The difference to the Modelfile on this host, in the form of Ansible's `--diff`; empty where there is none."""
-    path, after = _modelfile_path(wanted), modelfile_text(wanted)
-    before = read_text(path) or ""
-    if before == after:
-        return []
-    return [difference(before.splitlines(), after.splitlines(), header=str(path))]
+def _record(wanted: WantedModel, weights: LandedWeights, landings: Path, **served: str) -> None:
+    record = {"slug": wanted.slug, "name": wanted.name, "weights": asdict(weights), **served}
+    write_json(landings / wanted.slug / RECORD, record)
 
 
-def write_modelfile(wanted: WantedModel) -> None:
-    """Keep the Modelfile on the host."""
-    write_atomically(_modelfile_path(wanted), modelfile_text(wanted))
+def _landed_weights(landings: Path) -> Iterator[LandedWeights]:
+    """All weights that were landed on this host, for whichever model."""
+    for record in records(landings):
+        yield LandedWeights(**record["weights"])
 
 
-def _record_path(wanted: WantedModel) -> Path:
-    return RECORDS / f"{wanted.slug}.json"
+def records(landings: Path = LANDINGS) -> Iterator[Dict[str, Any]]:
+    """What was recorded of each model on this host."""
+    for path in sorted(landings.glob(f"*/{RECORD}")):
+        record = read_json(path)
+        if record:
+            yield record
 
 
-def _modelfile_path(wanted: WantedModel) -> Path:
-    return MODELFILES / f"{wanted.slug}.Modelfile"
+def _is_same_file(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
-def _gguf(wanted: WantedModel, folder: Path, merge_tool: Path) -> Path:
-    """The whole model as one GGUF in `folder`, of checked shards; what an earlier run has made of it is kept."""
-    shards = [folder / shard.name for shard in wanted.shards]
-    merged = folder / "merged.gguf"
-    if merged.exists():  # under this name it is whole
-        return merged
-    folder.mkdir(parents=True, exist_ok=True)
-    total = sum(shard.size or 0 for shard in wanted.shards)
-    have = sum(path.stat().st_size for path in folder.iterdir())
-    require_free_space(folder, (STAGED_COPIES if len(shards) > 1 else 1) * total - have)
-    for shard, path in zip(wanted.shards, shards):
-        if not path.exists():
-            fetch(shard.url, path, shard.sha256, shard.size)
-    if len(shards) == 1:
-        return shards[0]
-    if not merge_tool.exists():
-        raise RackllamaError(f"{merge_tool} is missing", "install llama.cpp first: role llama_cpp")
-    part = folder / "merging.gguf"
-    part.unlink(missing_ok=True)  # of a run that was killed
-    systemd.run(str(merge_tool), "--merge", str(shards[0]), str(part))
-    sync_file(part)
-    part.replace(merged)
-    sync_directory(folder)
-    for path in shards:
-        path.unlink()
-    return merged
+@contextlib.contextmanager
+def _told(path: Path, on_progress: Callable[[Progress], None]) -> "Iterator[Callable[[str], None]]":
+    """A function that tells of a phase after the landing; what fails is told as well."""
 
+    def tell(phase: str, failure: Optional[RackllamaError] = None) -> None:
+        last = read_progress(path) or Progress(phase, 0, 0)
+        told = replace(last, phase=phase, rate=0.0, eta_seconds=0.0, error=None, remedy=None)
+        if failure:
+            told = replace(last, phase=phase, error=failure.message, remedy=failure.remedy)
+        write_progress(path, told)
+        on_progress(told)
 
-def _upload(server: Ollama, gguf: Path) -> str:
-    """Put a file into the server's store, unless it is there, and give its digest."""
-    hasher, _ = hash_file(gguf)
-    blob = f"sha256:{hasher.hexdigest()}"
-    if not server.has_blob(blob):
-        server.upload_blob(blob, gguf)
-    return blob
+    try:
+        yield tell
+    except RackllamaError as error:
+        tell("stopped" if isinstance(error, StoppedError) else "failed", error)
+        raise

@@ -10,17 +10,17 @@ Parameter = Union[str, int, float, bool, List[str]]
 
 @dataclass(frozen=True)
 class ModelSettings:
-    """All that a model's Modelfile says beside its weights; empty means: as the GGUF itself says."""
+    """All that a model's Modelfile says beside its weights; empty means: as the GGUF itself says.
+
+    `renderer` and `parser` name what is built into Ollama for a family of models.
+    """
 
     template: str = ""
     system: str = ""
     licence: str = ""
+    renderer: str = ""
+    parser: str = ""
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
-
-    @property
-    def names(self) -> List[str]:
-        """The names of all that is set, of parameters as well."""
-        return sorted([*self.for_api(), *(f"parameters.{name}" for name in self.parameters)])
 
     def for_api(self) -> Dict[str, Any]:
         """The same as the body of `POST /api/create` takes it."""
@@ -28,6 +28,8 @@ class ModelSettings:
             "template": self.template,
             "system": self.system,
             "license": self.licence,
+            "renderer": self.renderer,
+            "parser": self.parser,
             "parameters": dict(self.parameters),
         }
         return {name: value for name, value in given.items() if value}
@@ -38,6 +40,7 @@ def render(weights: str, settings: ModelSettings) -> str:
     lines = [f"FROM {weights}"]
     if settings.template:
         lines.append(f"TEMPLATE {_block(settings.template)}")
+    lines += [f"{word} {name}" for word, name in (("RENDERER", settings.renderer), ("PARSER", settings.parser)) if name]
     for name, value in sorted(settings.parameters.items()):
         values = value if isinstance(value, list) else [value]
         lines.extend(f"PARAMETER {name} {_value(item)}" for item in values)

@@ -1,14 +1,11 @@
 """A small client of Ollama's own API, over loopback and past every proxy."""
 
-import contextlib
 import http.client
 import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional
-from urllib.parse import urlsplit
 
 from .errors import RackllamaError
 
@@ -62,39 +59,13 @@ class Ollama:
                 return "sha256:" + line.rpartition("sha256-")[2].strip()
         return None
 
-    def has_blob(self, digest: str) -> bool:
-        """Whether the server holds this blob."""
-        request = urllib.request.Request(f"{self.url}/api/blobs/{digest}", method="HEAD")
-        try:
-            with self._opener.open(request, timeout=QUICK_SECONDS):
-                return True
-        except urllib.error.HTTPError:
-            return False
-        except OSError as error:
-            raise self._unreachable(error) from error
-
-    def upload_blob(self, digest: str, path: Path) -> None:
-        """Send a file to the server's store; it checks the digest."""
-        parts = urlsplit(self.url)
-        connection = http.client.HTTPConnection(parts.hostname or "", parts.port)
-        try:
-            with path.open("rb") as file:
-                headers = {"Content-Length": str(path.stat().st_size)}
-                with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # then its answer says why
-                    connection.request("POST", f"/api/blobs/{digest}", body=file, headers=headers)
-                answer = connection.getresponse()
-                said = answer.read().decode(errors="replace")
-        except (OSError, http.client.HTTPException) as error:
-            raise self._unreachable(error) from error
-        finally:
-            connection.close()
-        if answer.status not in (http.client.OK, http.client.CREATED):
-            raise RackllamaError(
-                f"Ollama did not take {path.name}: {said or answer.reason}", "see its journal: journalctl -u ollama"
-            )
+    def delete(self, name: str) -> None:
+        """Remove a model, and the blobs that no other one has."""
+        with self._open("DELETE", "/api/delete", {"model": name}, QUICK_SECONDS):
+            pass
 
     def create(self, name: str, given: Mapping[str, Any]) -> None:
-        """Create or replace a model `from` another or from `files`, with template, parameters, system and licence."""
+        """Create or replace a model `from` another, with template, parameters, system and licence."""
         last: Dict[str, Any] = {}
         for last in self._stream("/api/create", {"model": name, **given}):
             if "error" in last:

@@ -7,7 +7,7 @@ from typing import Any, List, Mapping, Sequence
 
 from . import systemd
 from .files import read_json
-from .model import WantedModel, recorded
+from .model import WantedModel, found_model
 from .release import installed_releases
 from .report import Check
 from .sockets import listeners
@@ -57,12 +57,10 @@ def bytes_for_releases(downloads: Sequence[Mapping[str, Any]], root: Path = RELE
     )
 
 
-def bytes_for_models(models: Sequence[WantedModel], copies: int) -> int:
-    """Room that landing these models takes where so many copies of each lie; what is landed already takes none."""
+def bytes_for_models(models: Sequence[WantedModel]) -> int:
+    """Room that landing these models takes: once the size of each; what is landed already takes none."""
     return sum(
-        copies * sum(shard.size or 0 for shard in model.shards)
-        for model in models
-        if model.weights_digest != recorded(model).get("weights")
+        sum(shard.size or 0 for shard in model.weights.shards) for model in models if not found_model(model).weights
     )
 
 

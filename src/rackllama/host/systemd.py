@@ -63,6 +63,11 @@ def unit_state(unit: str) -> UnitState:
     )
 
 
+def active_state(unit: str) -> str:
+    """What systemd calls its state: active, activating, inactive, failed, …"""
+    return run("systemctl", "show", unit, "--property", "ActiveState", "--value").stdout.strip()
+
+
 def journal(unit: str, lines: int = 25) -> str:
     """The last lines that a unit wrote."""
     return run("journalctl", "-u", unit, "-n", str(lines), "--no-pager", "-o", "short", check=False).stdout

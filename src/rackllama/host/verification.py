@@ -1,12 +1,11 @@
 """Verify what is deployed: every service that was declared on this host, and every model that was landed."""
 
-from pathlib import Path
 from typing import Any, Dict, List, Mapping, Sequence
 
 from . import running, systemd
 from .errors import RackllamaError
 from .files import read_json
-from .model import RECORDS
+from .model import records
 from .ollama import Ollama
 from .report import Check
 from .sockets import listeners
@@ -31,8 +30,8 @@ def model_checks(expected: Sequence[str], url: str) -> List[Check]:
         served = {model.name: model.digest for model in server.models()}
     except RackllamaError as error:
         return [Check("models", False, "an answering engine", error.message, error.remedy)]
-    records = {record["name"]: record for record in _records(RECORDS)}
-    return [check for name in expected for check in _checks_of_model(name, served, records.get(name, {}), server)]
+    landed = {record["name"]: record for record in records()}
+    return [check for name in expected for check in _checks_of_model(name, served, landed.get(name, {}), server)]
 
 
 def _checks_of_service(record: Dict[str, Any]) -> List[Check]:
@@ -75,10 +74,6 @@ def _loopback(name: str, port: int) -> Check:
         shown,
         "bind it to 127.0.0.1; other hosts come through the gateway",
     )
-
-
-def _records(folder: Path) -> List[Dict[str, Any]]:
-    return [record for path in sorted(folder.glob("*.json")) for record in [read_json(path)] if record]
 
 
 def _checks_of_model(name: str, served: Mapping[str, str], record: Mapping[str, Any], server: Ollama) -> List[Check]:

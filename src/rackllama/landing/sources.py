@@ -41,7 +41,7 @@ def shard_names(name: str) -> list[str]:
 
 
 def _published(file: LockedFile, mirror: str) -> Shard:
-    sources = tuple(dict.fromkeys((file.mirrored(mirror), file.url)))
+    sources = file.sources(mirror)
     # With no digest to tell them apart, two sources might have two different files.
     return Shard(file.name, sources if file.sha256 else sources[:1], file.size, file.sha256)
 

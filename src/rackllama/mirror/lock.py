@@ -54,6 +54,10 @@ class LockedFile:
         """The file's own name, the last part of its address."""
         return PurePosixPath(urlsplit(self.url).path).name
 
+    def sources(self, mirror: str = "") -> tuple[str, ...]:
+        """Where to fetch from, in order of preference: the mirror, if any, before upstream."""
+        return tuple(dict.fromkeys((self.mirrored(mirror), self.url)))
+
     def mirrored(self, mirror: str) -> str:
         """The address to fetch from: upstream's own, or the mirror's where `mirror` is not empty."""
         return f"{mirror.rstrip('/')}/{self.mirror_path}" if mirror else self.url

@@ -1,0 +1,122 @@
+"""The unit that brings a model to where it is served, `rackllama-land@SLUG`, as seen by whoever started it.
+
+It works on when the connection or the play that started it is gone, and at each boot it looks whether something is
+left to do. What it is to do stands in its job.
+"""
+
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional
+
+from . import systemd
+from .errors import RackllamaError
+from .files import json_text, read_json, read_text, write_atomically
+from .model import JOBS, LANDINGS, PROGRESS, WantedModel, found_model, plan
+from .modelfile import render
+from .module import difference
+from .ollama import Ollama
+from .ollama_store import OllamaStore
+from .progress import Progress, read_progress
+
+POLL_SECONDS = 0.2
+RUNNING = ("activating", "active", "reloading", "deactivating")
+
+
+@dataclass(frozen=True)
+class JobFile:
+    """A file that says what is to be landed, before and after."""
+
+    path: Path
+    before: str
+    after: str
+
+    def diff(self) -> Dict[str, str]:
+        """For Ansible's `--diff`."""
+        return difference(self.before.splitlines(), self.after.splitlines(), header=str(self.path))
+
+
+def unit_of(slug: str) -> str:
+    """The name of a model's unit."""
+    return f"rackllama-land@{slug}.service"
+
+
+def changed_files(wanted: WantedModel, job: Mapping[str, Any]) -> List[JobFile]:
+    """The job and, for people, the Modelfile: those that are not on this host as they ought to be."""
+    texts = {
+        JOBS / f"{wanted.slug}.json": json_text(job),
+        JOBS / f"{wanted.slug}.Modelfile": render(wanted.weights.shards[0].name, wanted.settings),
+    }
+    files = [JobFile(path, read_text(path) or "", after) for path, after in texts.items()]
+    return [file for file in files if file.before != file.after]
+
+
+def write(files: List[JobFile]) -> None:
+    """Put the files in place."""
+    for file in files:
+        write_atomically(file.path, file.after)
+
+
+def is_running(slug: str) -> bool:
+    """Whether the unit works."""
+    return systemd.active_state(unit_of(slug)) in RUNNING
+
+
+def start(slug: str) -> None:
+    """Let the unit do its job as it stands now, and go on with it after a reboot."""
+    unit = unit_of(slug)
+    systemd.run("systemctl", "stop", unit)
+    (LANDINGS / slug / PROGRESS).unlink(missing_ok=True)  # of an earlier run
+    systemd.run("systemctl", "reset-failed", unit, check=False)
+    systemd.run("systemctl", "enable", unit)
+    systemd.run("systemctl", "start", unit)
+
+
+def wait(slug: str, seconds: float) -> None:
+    """Wait until the unit ends, at most so long."""
+    deadline = time.monotonic() + seconds
+    while is_running(slug) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+
+
+def progress(slug: str) -> Optional[Progress]:
+    """How far the unit is."""
+    return read_progress(LANDINGS / slug / PROGRESS)
+
+
+def require_served(wanted: WantedModel) -> None:
+    """Raise RackllamaError where the unit ended and something is left to do: with its own words, or its journal."""
+    left = plan(wanted, found_model(wanted))
+    if not left:
+        return
+    told = progress(wanted.slug)
+    if told and told.error:
+        raise RackllamaError(told.error, told.remedy or "see its journal")
+    unit = unit_of(wanted.slug)
+    raise RackllamaError(
+        f"{unit} ended with this left to do: {', '.join(left)}. Its journal ends:\n{systemd.journal(unit).rstrip()}\n",
+        f"mend what the journal names and converge again; more of it: journalctl -u {unit}",
+    )
+
+
+def jobs() -> Dict[str, Dict[str, Any]]:
+    """The jobs on this host, by the slug of the model."""
+    found = {path.stem: read_json(path) for path in sorted(JOBS.glob("*.json"))}
+    return {slug: job for slug, job in found.items() if isinstance(job, dict)}
+
+
+def remove(slug: str, job: Mapping[str, Any]) -> None:
+    """Remove a model: from its engine, and all that was written for it. Blobs of other models stay."""
+    store, name = OllamaStore(Path(job["store"])), str(job["name"])
+    systemd.run("systemctl", "disable", "--now", unit_of(slug))
+    if store.model(name):
+        Ollama(job["ollama_url"]).delete(name)
+    left = [*store.landing.glob(f"{slug}.gguf"), *store.landing.glob(f"{slug}.{'[0-9a-f]' * 16}.part")]
+    if job.get("link"):
+        left.append(Path(job["link"]))
+    for path in [*left, JOBS / f"{slug}.Modelfile"]:
+        path.unlink(missing_ok=True)
+    if (LANDINGS / slug).is_dir():
+        shutil.rmtree(LANDINGS / slug)
+    (JOBS / f"{slug}.json").unlink()  # last: what was interrupted is found again
