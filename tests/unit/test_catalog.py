@@ -22,6 +22,8 @@ CATALOGUE = {
         system="Be brief.",
         parameters={"temperature": 0.6, "stop": ["User:"]},
         sources={},
+        reasoning=True,
+        renderer="deepseek",
     )
 }
 SHARDS = tuple(
@@ -55,6 +57,7 @@ def test_a_declaration_is_completed_from_the_catalogue_and_the_lock():
     assert (model.slug, model.name) == ("deepseek-r1-ud-iq1-s", "deepseek-r1:ud-iq1_s")
     assert (model.context, model.parallel, model.licence) == (16384, 2, "MIT")
     assert (model.template, model.system) == ("{{ .Prompt }}", "Be brief.")
+    assert (model.reasoning, model.renderer, model.parser) == (True, "deepseek", "")
     assert model.shards == SHARDS
     assert model.parameters == {"temperature": 0.6, "stop": ["User:"], "num_ctx": 16384}
 
@@ -94,6 +97,13 @@ def test_an_inline_model_needs_neither_catalogue_nor_lock():
     assert (model.slug, model.name, model.licence) == ("own-q8-0", "own:q8_0", "ours")
     assert model.shards == (LockedFile("https://files.test/models/own.gguf", 3, sha256(b"own").hexdigest()),)
     assert model.parameters == {"stop": ["</s>"], "num_ctx": 8192}
+
+
+def test_an_inline_model_may_think_and_name_its_renderer_and_parser():
+    data = resolve({**OWN, "reasoning": True, "renderer": "own", "parser": "own-thinking"}, {}, {}).as_data()
+    assert (data["reasoning"], data["renderer"], data["parser"]) == (True, "own", "own-thinking")
+    data = resolve(OWN, {}, {}).as_data()
+    assert (data["reasoning"], data["renderer"], data["parser"]) == (False, "", "")
 
 
 def test_an_unlocked_model_names_the_command_that_locks_it():
@@ -147,6 +157,9 @@ def test_what_is_wrong_is_named_with_what_is_accepted(change, complaint, remedy)
         ({"shards": [{"name": "../own.gguf", "sha256": "abc"}]}, "a shard named '../own.gguf'"),
         ({"shards": []}, "not all the shards"),
         ({"parameters": "stop"}, "parameters 'stop'"),
+        ({"reasoning": "yes"}, "with reasoning 'yes'"),
+        ({"renderer": True}, "with renderer True"),
+        ({"parser": ["qwen3"]}, "with parser ['qwen3']"),
     ],
 )
 def test_an_inline_model_is_checked_as_strictly(change, complaint):

@@ -15,7 +15,7 @@ from rackllama.mirror.lock import SHA256, Artefact, LockedFile, find, in_shard_o
 ENGINES = ("ollama",)
 DEFAULT_CONTEXT = 8192
 DECLARED = ("name", "variant", "engine", "context", "parallel", "overrides", "hosts")
-INLINE = ("source", "shards", "licence", "template", "system", "parameters")
+INLINE = ("source", "shards", "licence", "template", "system", "parameters", "reasoning", "renderer", "parser")
 # Names become folders, unit instances and Ollama's `model:tag`: nothing that starts with a dot, no other separators.
 NAME = re.compile(r"[a-z0-9][a-z0-9.]*([_-][a-z0-9][a-z0-9.]*)*")
 LONGEST_NAME = 80
@@ -23,7 +23,12 @@ LONGEST_NAME = 80
 
 @dataclass(frozen=True)
 class CatalogueEntry:
-    """A known model. `trained_context` is in tokens; `template`, `system` and `parameters` are as Ollama wants them."""
+    """A known model. `trained_context` is in tokens; `template`, `system` and `parameters` are as Ollama wants them.
+
+    An empty template stands for the GGUF's own. `reasoning` says that it thinks before it answers; `renderer` and
+    `parser` name those built into Ollama, where they are to be used. `size_billions` counts all parameters,
+    `active_billions` those that work on one token, where these are fewer; None where the maker does not say.
+    """
 
     name: str
     family: str
@@ -31,10 +36,15 @@ class CatalogueEntry:
     source: str
     variants: tuple[str, ...]
     trained_context: int
-    template: str
-    system: str
     parameters: Mapping[str, Any]
     sources: Mapping[str, Mapping[str, Any]]
+    template: str = ""
+    system: str = ""
+    reasoning: bool = False
+    renderer: str = ""
+    parser: str = ""
+    size_billions: float | None = None
+    active_billions: float | None = None
 
 
 Catalogue = dict[str, CatalogueEntry]
@@ -57,6 +67,9 @@ class ResolvedModel:
     system: str
     parameters: Mapping[str, Any]
     licence: str
+    reasoning: bool = False
+    renderer: str = ""
+    parser: str = ""
 
     def as_data(self, mirror: str = "") -> dict[str, Any]:
         """Plain data for a module: the fields, and each shard as name, sources, size and sha256."""
@@ -74,6 +87,9 @@ class ResolvedModel:
             "system": self.system,
             "parameters": dict(self.parameters),
             "licence": self.licence,
+            "reasoning": self.reasoning,
+            "renderer": self.renderer,
+            "parser": self.parser,
         }
 
 
@@ -141,6 +157,9 @@ def resolve(
             **_mapping(declaration, "overrides"),
         },
         licence=known.get("licence", ""),
+        reasoning=_flag(known, "reasoning"),
+        renderer=_text(known, "renderer"),
+        parser=_text(known, "parser"),
     )
 
 
@@ -211,6 +230,20 @@ def _mapping(source: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = source.get(key, {})
     if not isinstance(value, Mapping):
         raise RackllamaError(f"a model is declared with {key} {value!r}", f"give {key} as a mapping of names to values")
+    return value
+
+
+def _flag(source: Mapping[str, Any], key: str) -> bool:
+    value = source.get(key, False)
+    if not isinstance(value, bool):
+        raise RackllamaError(f"a model is declared with {key} {value!r}", f"give {key} as true or false")
+    return value
+
+
+def _text(source: Mapping[str, Any], key: str) -> str:
+    value = source.get(key, "")
+    if not isinstance(value, str):
+        raise RackllamaError(f"a model is declared with {key} {value!r}", f"give {key} as a name that Ollama knows")
     return value
 
 
