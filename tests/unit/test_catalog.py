@@ -1,11 +1,10 @@
 """From a declared model to what a host serves."""
 
-from datetime import date
 from hashlib import sha256
 
 import pytest
 
-from rackllama.catalog.models import CatalogueEntry, read_catalogue, resolve, resolve_all
+from rackllama.catalog.models import CatalogueEntry, resolve, resolve_all
 from rackllama.host.errors import RackllamaError
 from rackllama.mirror.lock import Artefact, LockedFile
 
@@ -190,19 +189,3 @@ def test_a_host_gets_the_models_that_name_it_or_its_group_or_nobody():
 def test_an_unlocked_model_of_another_host_keeps_nobody_from_working():
     elsewhere = {**R1, "variant": "ud-iq1_m", "hosts": ["gpu1"]}
     assert resolve_all([elsewhere], LOCK, CATALOGUE, ["laptop"]) == []
-
-
-def test_each_figure_of_the_catalogue_has_a_source_and_its_date():
-    for model in read_catalogue().values():
-        assert set(model.sources) == {"trained_context", "template", "parameters"}
-        for source in model.sources.values():
-            assert source["source"].startswith("https://")
-            assert isinstance(source["date"], date)
-
-
-def test_the_shipped_models_speak_their_own_markers():
-    catalogue = read_catalogue()
-    assert "<｜User｜>" in catalogue["deepseek-r1"].template  # noqa: RUF001 - full-width bars are the model's own
-    assert catalogue["deepseek-r1"].parameters["temperature"] == 0.6
-    assert "<start_of_turn>model\n" in catalogue["gemma3-270m-it"].template
-    assert "<start_of_turn>" not in catalogue["gemma3-270m"].template  # pretrained: it knows no turns

@@ -93,13 +93,22 @@ class ResolvedModel:
         }
 
 
-def read_catalogue(path: Path | None = None) -> Catalogue:
-    """The catalogue of known models, by name; `path` is the package's own `models.yaml` unless given."""
-    text = (path or Path(__file__).with_name("models.yaml")).read_text(encoding="utf-8")
-    return {
-        name: CatalogueEntry(**{**entry, "name": name, "variants": tuple(entry["variants"])})
-        for name, entry in yaml.safe_load(text).items()
-    }
+def read_catalogue(folder: Path | None = None) -> Catalogue:
+    """The known models, by name, of all files of `folder`: the package's own `families/` unless given."""
+    entries: Catalogue = {}
+    paths = (folder or Path(__file__).with_name("families")).glob("*.yaml")
+    for path in sorted(paths, key=lambda path: path.stem):
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for name, own in document["models"].items():
+            entries[name] = _catalogue_entry(name, document.get("shared") or {}, own)
+    return entries
+
+
+def _catalogue_entry(name: str, shared: Mapping[str, Any], own: Mapping[str, Any]) -> CatalogueEntry:
+    """A model as its file tells it: what it does not say itself, the file's `shared` says; their sources are added."""
+    sources = {**shared.get("sources", {}), **own.get("sources", {})}
+    told = {**shared, **own, "sources": sources}
+    return CatalogueEntry(**{**told, "name": name, "variants": tuple(told["variants"])})
 
 
 def slug_of(name: str, variant: str) -> str:
