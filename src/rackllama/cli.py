@@ -4,6 +4,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from rackllama.catalog import cli as catalog
 from rackllama.host.errors import RackllamaError
 from rackllama.lab import cli as lab
 from rackllama.landing import cli as landing
@@ -16,6 +17,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line; each part adds its subcommands and sets `run`, from arguments to exit code."""
     parser = argparse.ArgumentParser(prog="rackllama", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    catalog.add_commands(commands)
     lab.add_commands(commands)
     landing.add_commands(commands)
     mirror.add_commands(commands)

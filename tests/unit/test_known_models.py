@@ -1,4 +1,4 @@
-"""The models that rackllama knows: what the catalogue ships, and that each of it can be locked."""
+"""The models that rackllama knows: what the catalogue ships, how it is listed, and that each of it can be locked."""
 
 import json
 import re
@@ -9,16 +9,18 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rackllama.catalog.cli import markdown
 from rackllama.catalog.models import NAME, read_catalogue, resolve, slug_of
+from rackllama.cli import main
 from rackllama.host.modelfile import ModelSettings, render
-from rackllama.mirror.lock import default_lock_path, read_lock
+from rackllama.mirror.lock import default_lock_path, read_lock, write_lock
 from rackllama.mirror.upstreams import learn
 
 HUB = "https://huggingface.co/"
 COMMIT = "c" * 40
 CATALOGUE, LOCK = read_catalogue(), read_lock(default_lock_path())
 VARIANTS = [(name, variant) for name, entry in CATALOGUE.items() for variant in entry.variants]
-ROOT = Path(__file__).parents[2]
+DOCS = Path(__file__).parents[2] / "docs"
 # What DeepSeek's models have as one token each, and what these are often written as, which is five tokens or more.
 FULL_WIDTH = ["<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>", "<｜User｜>", "<｜Assistant｜>"]  # noqa: RUF001
 LOOK_ALIKES = re.compile(r"<\|(begin[_▁ ]of[_▁ ]sentence|end[_▁ ]of[_▁ ]sentence|User|Assistant)\|>")
@@ -71,7 +73,7 @@ def test_each_figure_has_a_source_and_its_date(name):
 
 
 def test_a_name_stands_in_one_file_only():
-    families = (ROOT / "src" / "rackllama" / "catalog" / "families").glob("*.yaml")
+    families = (DOCS.parent / "src" / "rackllama" / "catalog" / "families").glob("*.yaml")
     names = [name for path in families for name in yaml.safe_load(path.read_text("utf-8"))["models"]]
     assert sorted(names) == sorted(CATALOGUE)
 
@@ -126,3 +128,46 @@ def test_those_that_think_are_those_whose_makers_say_so():
     assert CATALOGUE["qwen3-235b-a22b-thinking-2507"].reasoning
     assert not CATALOGUE["qwen3-235b-a22b-instruct-2507"].reasoning
     assert not CATALOGUE["llama3.3-70b-instruct"].reasoning
+
+
+def test_the_page_about_models_lists_those_there_are():
+    told = (DOCS / "models.md").read_text("utf-8")
+    assert markdown(CATALOGUE) in told, "put in its place what this prints: rackllama models --markdown"
+
+
+@pytest.fixture
+def lock(tmp_path):
+    """A lock where one variant of DeepSeek-R1 is locked, another is not, and all others are missing."""
+    names = ("deepseek-r1-ud-iq1-s", "deepseek-r1-ud-iq1-m")
+    entries = {name: LOCK[name] for name in names}
+    entries[names[0]] = learn(entries[names[0]], stand_in_hub(entries[names[0]]))
+    write_lock(tmp_path / "artefacts.lock", entries)
+    return str(tmp_path / "artefacts.lock")
+
+
+def test_the_list_says_what_is_locked_and_how_to_lock_the_rest(lock, capsys):
+    assert main(["models", "--lock", lock]) == 0
+    paragraph = capsys.readouterr().out.split("\n\n")[0].splitlines()
+    assert paragraph[:4] == [
+        "deepseek-r1: 671B, 37B active; context 163840; thinks; MIT",
+        "  ud-iq1_s    locked",
+        "  ud-iq1_m    not locked, run: rackllama lock deepseek-r1-ud-iq1-m",
+        "  ud-iq2_xxs  not locked, add deepseek-r1-ud-iq2-xxs to the lock",
+    ]
+
+
+def test_the_list_as_json_has_the_same(lock, capsys):
+    assert main(["models", "--json", "--lock", lock]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert [model["name"] for model in printed["models"]] == list(CATALOGUE)
+    first = printed["models"][0]
+    assert (first["size_billions"], first["active_billions"], first["trained_context"]) == (671, 37, 163840)
+    assert first["variants"][:2] == [
+        {"name": "ud-iq1_s", "slug": "deepseek-r1-ud-iq1-s", "locked": True, "remedy": ""},
+        {
+            "name": "ud-iq1_m",
+            "slug": "deepseek-r1-ud-iq1-m",
+            "locked": False,
+            "remedy": "run: rackllama lock deepseek-r1-ud-iq1-m",
+        },
+    ]
