@@ -1,0 +1,159 @@
+"""From shards to a model that the real Ollama serves: what it sees, what it costs, and what a failure leaves.
+
+Needs a filled depot (`make depot`).
+"""
+
+import hashlib
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rackllama.host import scrub
+from rackllama.host.errors import RackllamaError
+from rackllama.host.landing import LandingOptions
+from rackllama.host.model import WantedModel, bring, found_model, plan, records
+from rackllama.host.modelfile import ModelSettings
+from rackllama.host.ollama_store import OllamaStore
+from rackllama.host.shards import Shard, Weights
+from rackllama.lab.depot.depot import default_depot, is_filled
+from rackllama.lab.depot.recipes import GEMMA
+from rackllama.mirror.lock import find, in_shard_order, read_lock
+
+from .conftest import OllamaServer, running_ollama
+
+OPTIONS = LandingOptions(reserve_bytes=0)
+SETTINGS = ModelSettings(
+    template="{{ range .Messages }}Question: {{ .Content }}\nAnswer:{{ end }}",
+    parameters={"num_ctx": 512, "stop": ["\n"], "temperature": 0},
+    licence="Gemma",
+)
+QUESTION = "Say hello."
+
+
+@pytest.fixture
+def landings(tmp_path: Path) -> Path:
+    """Where landings keep their state."""
+    return tmp_path / "land"
+
+
+@pytest.fixture
+def gemma(ollama: OllamaServer) -> WantedModel:
+    """The depot's model, from its shards as they lie there."""
+    assert is_filled(), "the depot is not filled; run: make depot"
+    depot = default_depot()
+    files = in_shard_order(find(read_lock(depot.lock_path), GEMMA.name).files)
+    shards = tuple(
+        Shard(file.name, (str(depot.mirror_root / file.mirror_path),), file.size, file.sha256) for file in files
+    )
+    return WantedModel("gemma", "gemma:q4", Weights(shards), SETTINGS, ollama.models_dir, ollama.api.url)
+
+
+def disk_bytes(folder: Path) -> int:
+    """What the files of a folder take, each once, whatever its names."""
+    blocks = {(found.st_dev, found.st_ino): found.st_blocks for found in (p.lstat() for p in folder.rglob("*"))}
+    return sum(blocks.values()) * 512
+
+
+def test_shards_become_a_model_that_answers(ollama, gemma, landings):
+    assert bring(gemma, OPTIONS, landings=landings) == ["land", "create"]
+    assert [model.name for model in ollama.api.models()] == ["gemma:q4"]
+    assert ollama.api.chat("gemma:q4", QUESTION, {"num_predict": 4}).tokens > 0
+    shown = ollama.api.show("gemma:q4")
+    assert shown["template"] == SETTINGS.template
+    assert shown["license"] == "Gemma"
+    assert dict(line.split(maxsplit=1) for line in shown["parameters"].splitlines())["num_ctx"] == "512"
+    size = next(records(landings))["weights"]["size"]
+    assert disk_bytes(ollama.models_dir) < 1.01 * size
+    assert not list((ollama.models_dir / "landing").iterdir())
+
+
+def test_a_second_run_has_nothing_to_do_and_reads_no_weights(gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    blob = OllamaStore(gemma.store).blob(next(records(landings))["weights"]["blob"])
+    os.truncate(blob, 0)
+    os.truncate(blob, next(records(landings))["weights"]["size"])  # whoever read it would find nothing but zeros
+    assert bring(gemma, OPTIONS, landings=landings) == []
+
+
+def test_settings_are_exactly_those_declared_and_copy_nothing(ollama, gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    blob = OllamaStore(gemma.store).blob(next(records(landings))["weights"]["blob"])
+    inode = blob.stat().st_ino
+    other = replace(gemma, settings=ModelSettings(template=SETTINGS.template, parameters={"num_ctx": 256}))
+    assert bring(other, OPTIONS, landings=landings) == ["create"]
+    shown = ollama.api.show("gemma:q4")
+    assert dict(line.split(maxsplit=1) for line in shown["parameters"].splitlines()) == {"num_ctx": "256"}
+    assert "license" not in shown  # what is no longer declared is gone
+    assert blob.stat().st_ino == inode
+
+
+def test_two_models_of_the_same_weights_share_them(ollama, gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    short = replace(gemma, slug="gemma-short", name="gemma:short", settings=ModelSettings(parameters={"num_ctx": 256}))
+    assert bring(short, OPTIONS, landings=landings) == ["create"]
+    assert {model.name for model in ollama.api.models()} == {"gemma:q4", "gemma:short"}
+    ollama.api.delete("gemma:q4")
+    assert ollama.api.chat("gemma:short", QUESTION, {"num_predict": 2}).tokens > 0
+
+
+def test_a_model_deleted_by_hand_is_landed_anew(ollama, gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    ollama.api.delete("gemma:q4")  # its blobs go with it
+    assert bring(gemma, OPTIONS, landings=landings) == ["land", "create"]
+    assert ollama.api.chat("gemma:q4", QUESTION, {"num_predict": 2}).tokens > 0
+
+
+def test_a_model_changed_by_hand_is_put_right(ollama, gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    ollama.api.create("gemma:q4", {"from": "gemma:q4", "parameters": {"num_ctx": 99}})
+    assert bring(gemma, OPTIONS, landings=landings) == ["create"]
+    assert plan(gemma, found_model(gemma, landings)) == []
+
+
+def test_other_engines_have_the_same_file(gemma, landings, tmp_path):
+    linked = replace(gemma, link=tmp_path / "gemma.gguf")
+    assert bring(linked, OPTIONS, landings=landings) == ["land", "create", "link"]
+    blob = OllamaStore(gemma.store).blob(next(records(landings))["weights"]["blob"])
+    assert linked.link.samefile(blob)
+    linked.link.unlink()
+    assert bring(linked, OPTIONS, landings=landings) == ["link"]
+
+
+def test_where_ollama_does_not_answer_what_was_landed_waits_for_it(
+    ollama_program, tmp_path, gemma, landings, monkeypatch
+):
+    monkeypatch.setattr("rackllama.host.model.API_SECONDS", 0.0)
+    nobody = replace(gemma, ollama_url="http://127.0.0.1:9", store=tmp_path / "second" / "models")
+    nobody.store.mkdir(parents=True)
+    with pytest.raises(RackllamaError, match="does not answer"):
+        bring(nobody, OPTIONS, landings=landings)
+    with running_ollama(ollama_program, tmp_path / "second") as server:  # it prunes its store as it starts
+        later = replace(nobody, ollama_url=server.api.url)
+        assert bring(later, OPTIONS, landings=landings) == ["create"]
+        assert server.api.chat("gemma:q4", QUESTION, {"num_predict": 2}).tokens > 0
+
+
+def test_a_server_with_another_store_is_told_from_ours(gemma, landings, tmp_path):
+    elsewhere = replace(gemma, store=tmp_path / "elsewhere")
+    elsewhere.store.mkdir()
+    with pytest.raises(RackllamaError, match="does not keep its models in"):
+        bring(elsewhere, OPTIONS, landings=landings)
+
+
+def test_a_flipped_bit_is_named_by_the_scrub_and_mended_by_its_remedy(ollama, gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    assert all(check.ok for check in scrub.blob_checks(gemma.store))
+    blob = OllamaStore(gemma.store).blob(next(records(landings))["weights"]["blob"])
+    with blob.open("r+b") as file:
+        file.seek(200_000_000)
+        byte = file.read(1)[0]
+        file.seek(200_000_000)
+        file.write(bytes([byte ^ 1]))
+    (damaged,) = [check for check in scrub.blob_checks(gemma.store) if not check.ok]
+    assert damaged.wanted == blob.name
+    assert "gemma:q4" in damaged.found
+    blob.unlink()  # as the remedy says
+    assert bring(gemma, OPTIONS, landings=landings) == ["land", "create"]
+    assert f"sha256-{hashlib.sha256(blob.read_bytes()).hexdigest()}" == blob.name
