@@ -140,6 +140,7 @@ def test_a_server_with_another_store_is_told_from_ours(gemma, landings, tmp_path
     elsewhere.store.mkdir()
     with pytest.raises(RackllamaError, match="does not keep its models in"):
         bring(elsewhere, OPTIONS, landings=landings)
+    assert disk_bytes(elsewhere.store) < 1 << 20  # before the first byte was fetched
 
 
 def test_a_flipped_bit_is_named_by_the_scrub_and_mended_by_its_remedy(ollama, gemma, landings):

@@ -19,6 +19,7 @@ import pytest
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.progress import Progress
+from rackllama.lab.podman import podman
 from rackllama.lab.up import Stopwatch, ask, changed_tasks, start_converge, start_lab, stop_lab
 
 LAB = "etoe"
@@ -50,14 +51,14 @@ class Site:
         """The lock of what the host installs."""
         return default_depot().lock_path
 
-    def start_converge(self, **extra_vars: Any) -> subprocess.Popen[str]:
+    def start_converge(self, *arguments: str, **extra_vars: Any) -> subprocess.Popen[str]:
         """Start playbooks/site.yml with these variables above all others, in a process group of its own."""
-        return start_converge(self.lab.name, "-e", json.dumps(extra_vars), new_session=True)
+        return start_converge(self.lab.name, "-e", json.dumps(extra_vars), *arguments, new_session=True)
 
-    def converge(self, **extra_vars: Any) -> Outcome:
-        """Run playbooks/site.yml to its end."""
+    def converge(self, *arguments: str, **extra_vars: Any) -> Outcome:
+        """Run playbooks/site.yml to its end, with further arguments such as `--tags`."""
         started = time.monotonic()
-        with self.start_converge(**extra_vars) as play:
+        with self.start_converge(*arguments, **extra_vars) as play:
             output, _ = play.communicate()
         return Outcome(play.returncode, output, changed_tasks(output), time.monotonic() - started)
 
@@ -68,6 +69,11 @@ class Site:
             said, complaint = stdout.read().decode(), stderr.read().decode()
             assert stdout.channel.recv_exit_status() == 0, f"{command}: {complaint}"
         return said.strip()
+
+    def reboot(self) -> None:
+        """Shut the host down and boot it, until it is reached again."""
+        podman("stop", "--time=60", self.host.container)
+        start_lab(LAB, 1, "bookworm", Stopwatch(Progress()))
 
     def pid(self) -> str:
         """The process of the host's Ollama."""

@@ -11,8 +11,9 @@ import pytest
 
 SEED = 20
 WIPE = """
-systemctl disable --now ollama
-rm -rf /opt/ollama /opt/llama_cpp /var/lib/ollama /var/lib/rackllama /etc/rackllama /etc/systemd/system/ollama.service*
+systemctl disable --now ollama 'rackllama-land@gemma3-270m-q4-k-m'
+rm -rf /opt/ollama /opt/llama_cpp /opt/rackllama /var/lib/ollama /var/lib/rackllama /etc/rackllama
+rm -rf /etc/systemd/system/ollama.service* /etc/systemd/system/rackllama-land@*
 systemctl daemon-reload
 """
 

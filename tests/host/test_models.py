@@ -30,5 +30,26 @@ def test_each_answers_a_chat(ollama, knobs) -> None:
 
 
 def test_nothing_is_left_of_the_landing(host: Host, knobs) -> None:
-    staging = knobs["gguf_model_staging_dir"]
-    assert host.check_output("find %s -type f 2>/dev/null || true", staging) == ""
+    assert host.check_output("find %s/landing -type f", knobs["gguf_model_store_dir"]) == ""
+
+
+def test_the_weights_lie_there_once(host: Host, knobs) -> None:
+    large = host.check_output("find %s -type f -size +1M -printf '%%n %%s\\n'", knobs["gguf_model_store_dir"])
+    names = "2" if knobs["gguf_model_link_dir"] else "1"
+    assert [line.split()[0] for line in large.splitlines()] == [names] * len(declared_names(knobs))
+
+
+def test_other_engines_find_them_under_their_own_name(host: Host, knobs) -> None:
+    folder = knobs["gguf_model_link_dir"]
+    slugs = [name.replace(":", "-").replace("_", "-") for name in declared_names(knobs)]
+    for slug in slugs if folder else []:
+        assert "GGUF" in host.check_output("head -c 4 %s/%s.gguf", folder, slug)
+        assert host.check_output("stat --format=%%h %s/%s.gguf", folder, slug) == "2"
+
+
+def test_the_unit_that_lands_them_is_closed_and_goes_on_after_a_boot(host: Host, knobs) -> None:
+    for name in declared_names(knobs):
+        unit = f"rackllama-land@{name.replace(':', '-').replace('_', '-')}"
+        assert host.service(unit).is_enabled
+        overall = host.check_output("systemd-analyze security --no-pager %s | grep 'Overall exposure level'", unit)
+        assert float(overall.split(":")[1].split()[0]) <= 2.0

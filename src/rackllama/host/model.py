@@ -147,6 +147,7 @@ def bring(
         steps, weights = plan(wanted, found), found.weights
         if not weights:
             store.prepare()
+            _require_store_of(server, store, wanted)
             job = job_of(wanted.weights, landed_file, HttpSettings(options.tokens), wanted.slug)
             landed = land(job, landings, options, on_progress, stop)
             weights = LandedWeights(wanted.weights_digest, f"sha256:{landed.sha256}", job.size, landed.verified)
@@ -186,15 +187,28 @@ def _create(wanted: WantedModel, blob: str, store: OllamaStore, server: Ollama, 
     """
     base = BASE.format(slug=wanted.slug)
     _wait_for(server, stop)
+    _require_store_of(server, store, wanted)  # Ollama would look on the Internet for what it has not
     store.write_bare_model(base, blob)
-    if base not in [model.name for model in server.models()]:  # Ollama would look for it on the Internet
+    server.create(wanted.name, {"from": base, **wanted.settings.for_api()})
+    server.delete(base)
+    return {model.name: model.digest for model in server.models()}[wanted.name]
+
+
+def _require_store_of(server: Ollama, store: OllamaStore, wanted: WantedModel) -> None:
+    """Raise RackllamaError where the server keeps its models elsewhere. One that does not answer may do so later."""
+    probe = BASE.format(slug=wanted.slug)
+    store.write_bare_model(probe)
+    try:
+        names = [model.name for model in server.models()]
+    except RackllamaError:
+        return
+    finally:
+        store.remove_bare_model(probe)
+    if probe not in names:
         raise RackllamaError(
             f"the Ollama at {server.url} does not keep its models in {store.root}",
             "give the folder that its OLLAMA_MODELS names",
         )
-    server.create(wanted.name, {"from": base, **wanted.settings.for_api()})
-    server.delete(base)
-    return {model.name: model.digest for model in server.models()}[wanted.name]
 
 
 def _wait_for(server: Ollama, stop: threading.Event) -> None:

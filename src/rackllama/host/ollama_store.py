@@ -111,19 +111,28 @@ class OllamaStore:
         file.unlink(missing_ok=True)
         sync_directory(file.parent)
 
-    def write_bare_model(self, name: str, digest: str) -> None:
-        """Write a model that is its weights and nothing else, to create others from."""
-        config = json.dumps({**CONFIG, "rootfs": {"type": "layers", "diff_ids": [digest]}}, sort_keys=True)
+    def write_bare_model(self, name: str, *digests: str) -> None:
+        """Write a model that is its weights and nothing else, to create others from; or not even that."""
+        config = json.dumps({**CONFIG, "rootfs": {"type": "layers", "diff_ids": digests}}, sort_keys=True)
         config_digest = f"sha256:{hashlib.sha256(config.encode()).hexdigest()}"
         self._write(self.blob(config_digest), config)
-        weights = {"mediaType": WEIGHTS, "digest": digest, "size": self.blob(digest).stat().st_size}
         manifest = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "config": {"mediaType": CONFIG_TYPE, "digest": config_digest, "size": len(config)},
-            "layers": [weights],
+            "layers": [
+                {"mediaType": WEIGHTS, "digest": digest, "size": self.blob(digest).stat().st_size} for digest in digests
+            ],
         }
         self._write(self._manifest(name), json.dumps(manifest))
+
+    def remove_bare_model(self, name: str) -> None:
+        """Remove what `write_bare_model` wrote; its weights stay."""
+        model = self.model(name)
+        self._manifest(name).unlink(missing_ok=True)
+        for layer in model.layers if model else ():
+            if layer.media_type == CONFIG_TYPE and not self.models_of(self.blob(layer.digest)):
+                self.blob(layer.digest).unlink(missing_ok=True)
 
     def blobs(self) -> Iterator[Path]:
         """All blobs, in the order of their names."""

@@ -1,0 +1,100 @@
+"""A model on its way to a host, as a site sees it: whatever dies meanwhile, it arrives, once and whole."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+SLUG = "gemma3-270m-q4-k-m"
+UNIT = f"rackllama-land@{SLUG}"
+FORGET = f"""
+systemctl stop {UNIT}
+rm -rf /var/lib/rackllama/land/{SLUG} /var/lib/ollama/models/manifests /var/lib/ollama/models/blobs
+systemctl restart ollama
+"""
+MODELS = ("--tags", "models")
+SLOW = {"gguf_model_rate_limit_mib_per_second": 25}  # 241 MiB take 10 s
+VERY_SLOW = {"gguf_model_rate_limit_mib_per_second": 10}
+FETCHED = 30 << 20
+DEADLINE_SECONDS = 60
+
+
+@pytest.fixture
+def empty(converged: Any) -> Iterator[Any]:
+    """The site without its model, and with it again."""
+    converged.run(FORGET)
+    yield converged
+    ended = converged.converge(*MODELS)
+    assert ended.code == 0, ended.output
+
+
+def progress(site: Any) -> dict[str, Any]:
+    said = site.run(f"cat /var/lib/rackllama/land/{SLUG}/progress.json 2>/dev/null || echo '{{}}'")
+    found: dict[str, Any] = json.loads(said)
+    return found
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def wait_for_some_bytes(site: Any) -> None:
+    wait_until(lambda: progress(site).get("bytes", 0) >= FETCHED)
+
+
+def test_the_play_shows_how_far_it_is_and_the_unit_goes_on_without_it(empty: Any) -> None:
+    play = empty.start_converge(*MODELS, **VERY_SLOW)
+    wait_for_some_bytes(empty)
+    os.killpg(play.pid, signal.SIGKILL)
+    play.communicate()
+    assert empty.run(f"systemctl is-active {UNIT}") == "active"
+    started = empty.run(f"systemctl show {UNIT} --property ExecMainStartTimestamp")
+
+    attached = empty.converge(*MODELS, **VERY_SLOW)
+
+    assert attached.code == 0, attached.output
+    assert "MiB/s" in attached.output
+    assert empty.run(f"systemctl show {UNIT} --property ExecMainStartTimestamp") == started
+    assert empty.answer()
+    assert empty.converge(*MODELS, **VERY_SLOW).changed == {"etoe1": 0}
+
+
+def test_killed_it_comes_back_and_goes_on_where_it_was(empty: Any) -> None:
+    play = empty.start_converge(*MODELS, **SLOW)
+    wait_for_some_bytes(empty)
+    empty.run(f"systemctl kill --signal=KILL {UNIT}")
+    said, _ = play.communicate()
+    assert play.returncode == 0, said
+    assert empty.run(f"systemctl show {UNIT} --property NRestarts --value") == "1"
+    assert empty.answer()
+
+
+@pytest.mark.slow
+def test_a_reboot_is_gone_on_after_without_a_play(empty: Any) -> None:
+    play = empty.start_converge(*MODELS, **SLOW)
+    wait_for_some_bytes(empty)
+    empty.reboot()
+    play.communicate()
+    wait_until(lambda: progress(empty).get("phase") == "served")
+    assert empty.answer()
+    assert empty.converge(*MODELS, **SLOW).code == 0
+
+
+def test_what_is_no_longer_declared_is_reported_and_removed_on_request(empty: Any) -> None:
+    assert empty.converge(*MODELS).code == 0
+    reported = empty.converge(*MODELS, rackllama_models=[])
+    assert "gemma3-270m:q4_k_m is on this host and no longer declared" in reported.output
+    assert (reported.code, reported.changed) == (0, {"etoe1": 0})
+    assert empty.answer()
+
+    removed = empty.converge(*MODELS, rackllama_models=[], gguf_model_remove_undeclared=True)
+    assert removed.code == 0, removed.output
+    assert empty.run("find /var/lib/ollama/models /var/lib/rackllama/land -type f -size +1M") == ""
+    assert empty.run(f"ls /etc/rackllama/models; systemctl is-enabled {UNIT} || true").split() == ["disabled"]
