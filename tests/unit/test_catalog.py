@@ -1,5 +1,6 @@
 """From a declared model to what a host serves."""
 
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -59,6 +60,14 @@ def test_a_declaration_is_completed_from_the_catalogue_and_the_lock():
     assert (model.reasoning, model.renderer, model.parser) == (True, "deepseek", "")
     assert model.shards == SHARDS
     assert model.parameters == {"temperature": 0.6, "stop": ["User:"], "num_ctx": 16384}
+
+
+def test_the_digest_of_the_landed_file_comes_from_the_lock_or_the_declaration():
+    merged = sha256(b"merged").hexdigest()
+    lock = {slug: replace(artefact, merged_sha256=merged) for slug, artefact in LOCK.items()}
+    assert resolve(R1, lock, CATALOGUE).as_data()["sha256"] == merged
+    assert resolve({**OWN, "sha256": merged}, {}, {}).as_data()["sha256"] == merged
+    assert resolve(R1, LOCK, CATALOGUE).as_data()["sha256"] is None
 
 
 def test_name_and_variant_are_enough():

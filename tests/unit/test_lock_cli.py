@@ -115,6 +115,18 @@ def test_a_new_version_is_locked_in_one_step(upstream, lock, run):
     assert (file.url, file.sha256) == (f"{RELEASES}/v0.33.1/{NAME}", sha256(b"new archive").hexdigest())
 
 
+def test_what_a_models_shards_become_is_written_down_until_it_moves(upstream, lock, run):
+    merged = sha256(b"merged").hexdigest()
+    publish_model(upstream, b"weights")
+    run("gemma3-270m-q4-k-m")
+    code, printed = run("gemma3-270m-q4-k-m", "--merged", merged)
+    assert (code, f"+  merged_sha256: {merged}" in printed) == (0, True)
+    run("gemma3-270m-q4-k-m")
+    assert read_lock(lock)["gemma3-270m-q4-k-m"].merged_sha256 == merged
+    run("gemma3-270m-q4-k-m", "--version", "main")
+    assert read_lock(lock)["gemma3-270m-q4-k-m"].merged_sha256 is None
+
+
 def test_a_version_that_upstream_lacks_leaves_the_lock_alone(lock, run):
     before = lock.read_text()
     code, printed = run("ollama", "--version", "9.9.9")
@@ -198,6 +210,8 @@ def test_the_result_is_told_as_json(upstream, lock, run):
         (["olama"], "nothing named 'olama' stands in the lock"),
         (["--all", "--version", "1"], "--version moves one artefact"),
         (["ollama", "--check", "--version", "1"], "--version moves one artefact"),
+        (["gemma3-270m-q4-k-m", "--merged", "../x"], "--merged takes one model"),
+        (["--merged", "a" * 64], "--merged takes one model"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(run, arguments, complaint):

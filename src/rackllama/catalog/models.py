@@ -15,7 +15,8 @@ from rackllama.mirror.lock import SHA256, Artefact, LockedFile, find, in_shard_o
 ENGINES = ("ollama",)
 DEFAULT_CONTEXT = 8192
 DECLARED = ("name", "variant", "engine", "context", "parallel", "overrides", "hosts")
-INLINE = ("source", "shards", "licence", "template", "system", "parameters", "reasoning", "renderer", "parser")
+SETTINGS = ("licence", "template", "system", "parameters", "reasoning", "renderer", "parser")
+INLINE = ("source", "shards", "sha256", *SETTINGS)
 # Names become folders, unit instances and Ollama's `model:tag`: nothing that starts with a dot, no other separators.
 NAME = re.compile(r"[a-z0-9][a-z0-9.]*([_-][a-z0-9][a-z0-9.]*)*")
 LONGEST_NAME = 80
@@ -54,7 +55,8 @@ Catalogue = dict[str, CatalogueEntry]
 class ResolvedModel:
     """One model as a host serves it: `slug` names its files and units, `name` is `<name>:<variant>` for the engine.
 
-    `shards` are in order, each with a known sha256; `parameters` include `num_ctx` (tokens) and the overrides.
+    `shards` are in order, each with a known sha256; `sha256` is that of the landed file, where it is known.
+    `parameters` include `num_ctx` (tokens) and the overrides.
     """
 
     slug: str
@@ -70,6 +72,7 @@ class ResolvedModel:
     reasoning: bool = False
     renderer: str = ""
     parser: str = ""
+    sha256: str | None = None
 
     def as_data(self, mirror: str = "") -> dict[str, Any]:
         """Plain data for a module: the fields, and each shard as name, sources, size and sha256."""
@@ -87,6 +90,7 @@ class ResolvedModel:
             "system": self.system,
             "parameters": dict(self.parameters),
             "licence": self.licence,
+            "sha256": self.sha256,
             "reasoning": self.reasoning,
             "renderer": self.renderer,
             "parser": self.parser,
@@ -145,6 +149,7 @@ def resolve(
         _one_of(variant, entry.variants, f"{name} has no variant {{}} in the catalogue", "use one of")
         known, longest = vars(entry), entry.trained_context
         shards = in_shard_order(find(lock, slug).files_for())
+        known = {**known, "sha256": lock[slug].merged_sha256 or ""}
     context = _positive(declaration, "context", min(DEFAULT_CONTEXT, longest or DEFAULT_CONTEXT))
     if longest and context > longest:
         raise RackllamaError(
@@ -169,6 +174,7 @@ def resolve(
         reasoning=_flag(known, "reasoning"),
         renderer=_text(known, "renderer"),
         parser=_text(known, "parser"),
+        sha256=_text(known, "sha256") or None,
     )
 
 

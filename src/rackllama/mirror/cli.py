@@ -6,13 +6,22 @@ import functools
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rackllama.host.errors import RackllamaError
 from rackllama.mirror.http import Fetcher, tokens_from
-from rackllama.mirror.lock import Artefact, default_lock_path, find, lock_text, read_lock, with_version, write_lock
+from rackllama.mirror.lock import (
+    SHA256,
+    Artefact,
+    default_lock_path,
+    find,
+    lock_text,
+    read_lock,
+    with_version,
+    write_lock,
+)
 from rackllama.mirror.upstreams import Fetch, learn
 
 
@@ -41,6 +50,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     lock.add_argument("--all", action="store_true", help="every artefact of the lock")
     lock.add_argument("--check", action="store_true", help="change nothing, tell what is unlocked or differs upstream")
     lock.add_argument("--version", metavar="V", help="first move the one named artefact to this version")
+    lock.add_argument("--merged", metavar="SHA256", help="of a model: the sha256 that landing it has told, and no more")
     lock.add_argument("--lock", type=Path, default=None, metavar="PATH", help="default: artefacts.lock of the checkout")
     lock.add_argument("--mirror", default="", metavar="URL", help="fetch https://HOST/PATH as URL/HOST/PATH")
     lock.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -50,6 +60,8 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 def _run_lock(arguments: argparse.Namespace) -> int:
     path = arguments.lock or default_lock_path()
     lock = read_lock(path)
+    if arguments.merged:
+        return _record_merged(path, lock, arguments.names, arguments.merged)
     names = chosen_names(lock, arguments.names, everything=arguments.all or (arguments.check and not arguments.names))
     wanted = dict(lock)
     if arguments.version:
@@ -69,6 +81,18 @@ def _run_lock(arguments: argparse.Namespace) -> int:
     else:
         print("\n".join(part for part in (diff, table(findings), *complaints(findings)) if part))
     return exit_code(findings)
+
+
+def _record_merged(path: Path, lock: Mapping[str, Artefact], names: Sequence[str], sha256: str) -> int:
+    """Write down what a model's shards become; nothing is asked of upstream."""
+    if len(names) != 1 or not SHA256.fullmatch(sha256):
+        raise RackllamaError(
+            "--merged takes one model and the sha256 of its landed file", "give: rackllama lock NAME --merged SHA256"
+        )
+    after = {**lock, names[0]: replace(find(lock, names[0]), merged_sha256=sha256)}
+    print(lock_diff(lock, after, str(path)))
+    write_lock(path, after)
+    return 0
 
 
 def chosen_names(lock: Mapping[str, Artefact], names: Sequence[str], *, everything: bool) -> list[str]:

@@ -15,6 +15,7 @@ The file is YAML written by this module alone, so that a change of one checksum 
 `origin` says where upstream publishes the checksums, and so how `rackllama lock` learns them. A `sha256` of null means
 that nobody has learnt it yet; such an artefact cannot be installed, and the error names the command that fills it.
 A model may have a `pattern` beside its origin: its files are then what the pattern matches in upstream's repository.
+`merged_sha256` is that of the one file which its shards become; nobody publishes it, a verified landing tells it.
 """
 
 import re
@@ -69,7 +70,10 @@ class LockedFile:
 
 @dataclass(frozen=True)
 class Artefact:
-    """One thing at one version: a tool with a file for each architecture, or a model with all its shards in order."""
+    """One thing at one version: a tool with a file for each architecture, or a model with all its shards in order.
+
+    `merged_sha256` is that of the file which a model's shards become, where a landing has told it.
+    """
 
     name: str
     version: str
@@ -77,6 +81,7 @@ class Artefact:
     origin: str
     files: tuple[LockedFile, ...] = field(default_factory=tuple)
     pattern: str | None = None
+    merged_sha256: str | None = None
 
     @property
     def is_locked(self) -> bool:
@@ -189,7 +194,7 @@ def with_version(artefact: Artefact, version: str) -> Artefact:
             )
         return LockedFile(host + old.sub(lambda found: found[1] + version, path), architecture=file.architecture)
 
-    return replace(artefact, version=version, files=tuple(map(moved, artefact.files)))
+    return replace(artefact, version=version, files=tuple(map(moved, artefact.files)), merged_sha256=None)
 
 
 def in_shard_order(files: Iterable[LockedFile]) -> tuple[LockedFile, ...]:
@@ -214,9 +219,12 @@ def in_shard_order(files: Iterable[LockedFile]) -> tuple[LockedFile, ...]:
 def _artefact(path: Path, name: str, entry: Any) -> Artefact:
     try:
         files = tuple(LockedFile(**file) for file in entry["files"])
-        artefact = Artefact(name, str(entry["version"]), entry["licence"], entry["origin"], files, entry.get("pattern"))
+        optional = {key: entry[key] for key in ("pattern", "merged_sha256") if key in entry}
+        artefact = Artefact(name, str(entry["version"]), entry["licence"], entry["origin"], files, **optional)
     except (TypeError, KeyError) as error:
         raise RackllamaError(f"{path}: the entry {name!r} is not well-formed ({error})", "see docs/lock.md") from error
+    if artefact.merged_sha256 is not None and not SHA256.fullmatch(str(artefact.merged_sha256)):
+        raise RackllamaError(f"{path}: {name!r} has a merged_sha256 that is none", "see docs/lock.md")
     for file in files:
         if not re.fullmatch(r"https?://[^\s/]+/\S+", file.url) or ".." in urlsplit(file.url).path.split("/"):
             raise RackllamaError(f"{path}: {name!r} has an address that is none: {file.url!r}", "see docs/lock.md")
@@ -235,5 +243,6 @@ def _entry(artefact: Artefact) -> dict[str, Any]:
         "licence": artefact.licence,
         "origin": artefact.origin,
         **({"pattern": artefact.pattern} if artefact.pattern else {}),
+        **({"merged_sha256": artefact.merged_sha256} if artefact.merged_sha256 else {}),
         "files": [file_entry(file) for file in artefact.files],
     }
