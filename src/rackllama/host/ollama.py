@@ -5,7 +5,8 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from typing import Any, Dict, Iterator, List, Mapping, Optional
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from .errors import RackllamaError
 
@@ -22,11 +23,17 @@ class ListedModel:
 
 @dataclass(frozen=True)
 class Chat:
-    """One answer and how fast it came: `tokens` were decoded in `decode_seconds`."""
+    """One answer and how fast it came: `tokens` were decoded in `decode_seconds`.
+
+    `thinking` is what the server took for such and told apart. `done_reason` is "stop", or "length" at `num_predict`,
+    and empty where the server broke the answer off, as it does where a model says the same token over and over.
+    """
 
     text: str
     tokens: int
     decode_seconds: float
+    thinking: str = ""
+    done_reason: str = ""
 
     @property
     def tokens_per_second(self) -> float:
@@ -51,12 +58,12 @@ class Ollama:
         shown: Dict[str, Any] = self._ask("POST", "/api/show", {"model": name})
         return shown
 
-    def weights_of(self, name: str) -> Optional[str]:
-        """The digest of the blob that a model's weights are in, as `sha256:…`."""
+    def weights_path(self, name: str) -> Optional[Path]:
+        """Where the server keeps a model's weights."""
         modelfile: str = self.show(name)["modelfile"]
         for line in modelfile.splitlines():
             if line.startswith("FROM ") and "sha256-" in line:
-                return "sha256:" + line.rpartition("sha256-")[2].strip()
+                return Path(line[len("FROM ") :].strip())
         return None
 
     def delete(self, name: str) -> None:
@@ -83,14 +90,29 @@ class Ollama:
             "messages": [{"role": "user", "content": question}],
             "options": dict(options or {}),
         }
-        text, last = "", {}
+        text, thinking, last = "", "", {}
         for last in self._stream("/api/chat", body):
             if "error" in last:
                 raise RackllamaError(f"{name} did not answer: {last['error']}", "see the journal: journalctl -u ollama")
             text += last.get("message", {}).get("content", "")
-        if not last.get("done"):
-            raise RackllamaError(f"the answer of {name} broke off", "see the journal: journalctl -u ollama")
-        return Chat(text, last.get("eval_count", 0), last.get("eval_duration", 0) / 1e9)  # zeros are left out
+            thinking += last.get("message", {}).get("thinking", "")
+        return Chat(  # zeros are left out
+            text, last.get("eval_count", 0), last.get("eval_duration", 0) / 1e9, thinking, last.get("done_reason", "")
+        )
+
+    def render(self, name: str, messages: Sequence[Mapping[str, str]]) -> str:
+        """The prompt that these messages (`role`, `content`) become; loads the model, and generates nothing."""
+        return self._rendered("/api/chat", {"model": name, "messages": list(messages)})
+
+    def render_with(self, name: str, template: str, question: str) -> str:
+        """The prompt that one question becomes by another template, in Go's language, than the model's own."""
+        return self._rendered("/api/generate", {"model": name, "prompt": question, "template": template})
+
+    def _rendered(self, path: str, body: Mapping[str, Any]) -> str:
+        for answer in self._stream(path, {**body, "_debug_render_only": True}):
+            if "_debug_info" in answer:
+                return str(answer["_debug_info"]["rendered_template"])
+        raise RackllamaError(f"Ollama rendered no prompt for {body['model']}", "update Ollama: role ollama")
 
     def _ask(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Any:
         with self._open(method, path, body, QUICK_SECONDS) as answer:
