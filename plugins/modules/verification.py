@@ -8,11 +8,17 @@ version_added: "0.1.0"
 description:
   - For every service declared on the host - the running process has the declared environment, it answers, its sandbox
     scores within its limit, its ports are open to the host alone.
-  - For every model - it is the one that was landed, and answers.
+  - For every model - it is the one that was landed, its chat template fits its vocabulary, and it answers; see
+    docs/templates.md.
   - Changes nothing; fails where a check does.
 options:
   models:
     description: The names of the models that ought to be served.
+    type: list
+    elements: str
+    default: []
+  reasoning_models:
+    description: Those of them that must think before they answer.
     type: list
     elements: str
     default: []
@@ -60,6 +66,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "models": {"type": "list", "elements": "str", "default": []},
+            "reasoning_models": {"type": "list", "elements": "str", "default": []},
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
         },
         supports_check_mode=True,
@@ -67,7 +74,9 @@ def main() -> None:
     with failing_clearly(module, "verification"):
         checks = verification.service_checks()
         if module.params["models"]:
-            checks += verification.model_checks(module.params["models"], module.params["ollama_url"])
+            checks += verification.model_checks(
+                module.params["models"], module.params["ollama_url"], module.params["reasoning_models"]
+            )
     exit_with_report(module, "verification", report(platform.node(), checks))
 
 

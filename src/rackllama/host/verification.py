@@ -3,6 +3,7 @@
 from typing import Any, Dict, List, Mapping, Sequence
 
 from . import running, systemd
+from .conformance import conformance_checks
 from .errors import RackllamaError
 from .files import read_json
 from .model import records
@@ -10,9 +11,6 @@ from .ollama import Ollama
 from .report import Check
 from .sockets import listeners
 from .unit import SERVICES
-
-QUESTION = "Say hello."
-ANSWER_TOKENS = 8
 
 
 def service_checks() -> List[Check]:
@@ -23,15 +21,22 @@ def service_checks() -> List[Check]:
     return [check for record in records for check in _checks_of_service(record)]
 
 
-def model_checks(expected: Sequence[str], url: str) -> List[Check]:
-    """The checks of the models that ought to be served under these names by the Ollama at `url`."""
+def model_checks(expected: Sequence[str], url: str, reasoning: Sequence[str] = ()) -> List[Check]:
+    """The checks of the models that ought to be served under these names by the Ollama at `url`.
+
+    Those that `reasoning` names as well must think before they answer.
+    """
     server = Ollama(url)
     try:
         served = {model.name: model.digest for model in server.models()}
     except RackllamaError as error:
         return [Check("models", False, "an answering engine", error.message, error.remedy)]
     landed = {record["name"]: record for record in records()}
-    return [check for name in expected for check in _checks_of_model(name, served, landed.get(name, {}), server)]
+    return [
+        check
+        for name in expected
+        for check in _checks_of_model(name, served, landed.get(name, {}), server, name in reasoning)
+    ]
 
 
 def _checks_of_service(record: Dict[str, Any]) -> List[Check]:
@@ -76,7 +81,9 @@ def _loopback(name: str, port: int) -> Check:
     )
 
 
-def _checks_of_model(name: str, served: Mapping[str, str], record: Mapping[str, Any], server: Ollama) -> List[Check]:
+def _checks_of_model(
+    name: str, served: Mapping[str, str], record: Mapping[str, Any], server: Ollama, reasoning: bool
+) -> List[Check]:
     remedy = "converge again: playbooks/site.yml"
     found = served.get(name)
     if found is None:
@@ -89,8 +96,9 @@ def _checks_of_model(name: str, served: Mapping[str, str], record: Mapping[str, 
         remedy,
     )
     try:
-        chat = server.chat(name, QUESTION, {"num_predict": ANSWER_TOKENS, "temperature": 0, "seed": 1})
+        weights = server.weights_path(name)
     except RackllamaError as error:
-        return [identity, Check(f"{name} answers", False, "tokens", error.message, error.remedy)]
-    rate = f"{chat.tokens} tokens, {chat.tokens_per_second:.1f} tok/s"
-    return [identity, Check(f"{name} answers", chat.tokens > 0, "tokens", rate, "see: journalctl -u ollama")]
+        return [identity, Check(f"{name} answers", False, "an answering engine", error.message, error.remedy)]
+    if weights is None:
+        return [identity, Check(f"{name} answers", False, "weights in the engine's store", "none", remedy)]
+    return [identity, *conformance_checks(name, server, weights, reasoning)]
