@@ -64,6 +64,15 @@ options:
     description: The output parser that is built into Ollama; empty for none.
     type: str
     default: ""
+  reasoning:
+    description: Whether it is a model that thinks before it answers, which is then tried.
+    type: bool
+    default: false
+  tried:
+    description:
+      - Whether a new model, or one with new settings, is asked a question, to show that its chat template is its own.
+    type: bool
+    default: true
   parameters:
     description: Parameters as a Modelfile takes them.
     type: dict
@@ -119,7 +128,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps:
-  description: What is done to the model, in order - C(land), C(create), C(link).
+  description: What is done to the model, in order - C(land), C(create), C(link), C(try).
   type: list
   elements: str
   returned: always
@@ -159,6 +168,8 @@ def main() -> None:
             "licence": {"type": "str", "default": ""},
             "renderer": {"type": "str", "default": ""},
             "parser": {"type": "str", "default": ""},
+            "reasoning": {"type": "bool", "default": False},
+            "tried": {"type": "bool", "default": True},
             "parameters": {"type": "dict", "default": {}},
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "store": {"type": "path", "default": "/var/lib/ollama/models"},

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from rackllama.catalog.models import read_catalogue
 from rackllama.host import scrub
 from rackllama.host.errors import RackllamaError
 from rackllama.host.landing import LandingOptions
@@ -25,7 +26,7 @@ from .conftest import OllamaServer, running_ollama
 
 OPTIONS = LandingOptions(reserve_bytes=0)
 SETTINGS = ModelSettings(
-    template="{{ range .Messages }}Question: {{ .Content }}\nAnswer:{{ end }}",
+    template=read_catalogue()["gemma3-270m"].template,
     parameters={"num_ctx": 512, "stop": ["\n"], "temperature": 0},
     licence="Gemma",
 )
@@ -47,7 +48,8 @@ def gemma(ollama: OllamaServer) -> WantedModel:
     shards = tuple(
         Shard(file.name, (str(depot.mirror_root / file.mirror_path),), file.size, file.sha256) for file in files
     )
-    return WantedModel("gemma", "gemma:q4", Weights(shards), SETTINGS, ollama.models_dir, ollama.api.url)
+    weights = Weights(shards)
+    return WantedModel("gemma", "gemma:q4", weights, SETTINGS, ollama.models_dir, ollama.api.url, tried=False)
 
 
 def disk_bytes(folder: Path) -> int:
@@ -67,6 +69,16 @@ def test_shards_become_a_model_that_answers(ollama, gemma, landings):
     size = next(records(landings))["weights"]["size"]
     assert disk_bytes(ollama.models_dir) < 1.01 * size
     assert not list((ollama.models_dir / "landing").iterdir())
+
+
+def test_a_template_of_other_markers_fails_and_is_served_all_the_same_until_it_is_mended(ollama, gemma, landings):
+    wrong = replace(SETTINGS, template="{{ range .Messages }}<|User|>{{ .Content }}<|Assistant|>{{ end }}")
+    with pytest.raises(RackllamaError, match=r"<\|User\|> is plain text to this model"):
+        bring(replace(gemma, settings=wrong, tried=True), OPTIONS, landings=landings)
+    assert [model.name for model in ollama.api.models()] == ["gemma:q4"]
+    mended = replace(gemma, tried=True)
+    assert bring(mended, OPTIONS, landings=landings) == ["create", "try"]
+    assert bring(mended, OPTIONS, landings=landings) == []
 
 
 def test_a_second_run_has_nothing_to_do_and_reads_no_weights(gemma, landings):

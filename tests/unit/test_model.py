@@ -20,7 +20,7 @@ GEMMA = WantedModel(
     store=Path("/var/lib/ollama/models"),
 )
 SERVED = FoundModel(
-    record={"declaration": GEMMA.declaration_digest, "manifest": "m1"},
+    record={"declaration": GEMMA.declaration_digest, "manifest": "m1", "tried": GEMMA.declaration_digest},
     model=StoredModel("m1", ()),
     weights=LandedWeights(GEMMA.weights_digest, f"sha256:{'c' * 64}", 2, verified=True),
     linked=False,
@@ -32,36 +32,42 @@ def test_a_model_as_declared_needs_nothing():
 
 
 def test_a_new_model_is_landed_and_created():
-    assert plan(GEMMA, FoundModel({}, None, None, linked=False)) == ["land", "create"]
+    assert plan(GEMMA, FoundModel({}, None, None, linked=False)) == ["land", "create", "try"]
 
 
 @pytest.mark.parametrize(
     "settings", [ModelSettings(parameters={"num_ctx": 8192}), ModelSettings(system="Be brief."), ModelSettings()]
 )
 def test_other_settings_create_the_model_again_from_the_weights_that_are_there(settings):
-    assert plan(replace(GEMMA, settings=settings), SERVED) == ["create"]
+    assert plan(replace(GEMMA, settings=settings), SERVED) == ["create", "try"]
 
 
 def test_weights_of_a_landing_that_failed_later_are_used():
-    assert plan(GEMMA, replace(SERVED, record={}, model=None)) == ["create"]
+    assert plan(GEMMA, replace(SERVED, record={}, model=None)) == ["create", "try"]
 
 
 def test_a_model_changed_by_hand_is_created_again():
-    assert plan(GEMMA, replace(SERVED, model=StoredModel("m2", ()))) == ["create"]
+    assert plan(GEMMA, replace(SERVED, model=StoredModel("m2", ()))) == ["create", "try"]
 
 
 def test_a_model_deleted_by_hand_is_created_from_weights_that_are_left():
-    assert plan(GEMMA, replace(SERVED, model=None)) == ["create"]
+    assert plan(GEMMA, replace(SERVED, model=None)) == ["create", "try"]
 
 
 def test_lost_weights_are_landed_again():
-    assert plan(GEMMA, replace(SERVED, weights=None)) == ["land", "create"]
+    assert plan(GEMMA, replace(SERVED, weights=None)) == ["land", "create", "try"]
 
 
 def test_another_name_for_other_engines_is_made_where_it_is_missing():
     linked = replace(GEMMA, link=Path("/srv/gemma.gguf"))
     assert plan(linked, SERVED) == ["link"]
     assert plan(linked, replace(SERVED, linked=True)) == []
+
+
+def test_a_model_that_was_not_tried_yet_is_tried_unless_nobody_wants_that():
+    untried = replace(SERVED, record={key: SERVED.record[key] for key in ("declaration", "manifest")})
+    assert plan(GEMMA, untried) == ["try"]
+    assert plan(replace(GEMMA, tried=False), untried) == []
 
 
 def test_other_sources_of_the_same_shards_change_nothing():

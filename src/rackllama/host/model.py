@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
+from .conformance import conformance_checks
 from .errors import RackllamaError
 from .files import digest, read_json, sync_directory, write_json
 from .http_ranges import HttpSettings
@@ -36,7 +37,8 @@ API_POLL_SECONDS = 0.5
 class WantedModel:
     """A model to be served under `name`, by the Ollama at `ollama_url` that keeps its models in `store`.
 
-    The weights also appear under `link`, for other engines, where that is given.
+    The weights also appear under `link`, for other engines, where that is given. `tried` says whether it is to be shown
+    that it is spoken to as it was taught; one that is a `reasoning` model must think then.
     """
 
     slug: str
@@ -46,6 +48,8 @@ class WantedModel:
     store: Path
     ollama_url: str = OLLAMA_URL
     link: Optional[Path] = None
+    reasoning: bool = False
+    tried: bool = True
 
     @property
     def weights_digest(self) -> str:
@@ -56,7 +60,7 @@ class WantedModel:
     @property
     def declaration_digest(self) -> str:
         """What the whole model is made from."""
-        return digest([self.name, self.weights_digest, self.settings.for_api()])
+        return digest([self.name, self.weights_digest, self.settings.for_api(), self.reasoning])
 
 
 @dataclass(frozen=True)
@@ -97,11 +101,13 @@ def wanted_model(given: Mapping[str, Any]) -> WantedModel:
         store=Path(given["store"]),
         ollama_url=given.get("ollama_url", OLLAMA_URL),
         link=Path(given["link"]) if given.get("link") else None,
+        reasoning=given.get("reasoning", False),
+        tried=given.get("tried", True),
     )
 
 
 def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
-    """The steps to do, in order: of `land`, `create` and `link`, those that are needed. Pure."""
+    """The steps to do, in order: of `land`, `create`, `link` and `try`, those that are needed. Pure."""
     steps = [] if found.weights else ["land"]
     served = found.model.digest if found.model else None
     as_recorded = found.record.get("declaration") == wanted.declaration_digest
@@ -109,6 +115,8 @@ def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
         steps.append("create")
     if wanted.link and not found.linked:
         steps.append("link")
+    if wanted.tried and ("create" in steps or found.record.get("tried") != wanted.declaration_digest):
+        steps.append("try")
     return steps
 
 
@@ -145,6 +153,7 @@ def bring(
         landed_file = store.landing / f"{wanted.slug}.gguf"
         found = found_model(wanted, landings)
         steps, weights = plan(wanted, found), found.weights
+        record = {key: found.record[key] for key in ("declaration", "manifest") if key in found.record}
         if not weights:
             store.prepare()
             _require_store_of(server, store, wanted)
@@ -156,11 +165,16 @@ def bring(
         if "create" in steps:
             tell("creating")
             manifest = _create(wanted, weights.blob, store, server, stop or threading.Event())
-            _record(wanted, weights, landings, declaration=wanted.declaration_digest, manifest=manifest)
+            record = {"declaration": wanted.declaration_digest, "manifest": manifest}
+            _record(wanted, weights, landings, **record)
         if "link" in steps and wanted.link:
             link_weights(store.blob(weights.blob), wanted.link)
         if landed_file.exists():
             store.release(landed_file)
+        if "try" in steps:
+            tell("trying")
+            _try(wanted, server, store.blob(weights.blob))
+            _record(wanted, weights, landings, **record, tried=wanted.declaration_digest)
         tell("served")
         return steps
 
@@ -192,6 +206,17 @@ def _create(wanted: WantedModel, blob: str, store: OllamaStore, server: Ollama, 
     server.create(wanted.name, {"from": base, **wanted.settings.for_api()})
     server.delete(base)
     return {model.name: model.digest for model in server.models()}[wanted.name]
+
+
+def _try(wanted: WantedModel, server: Ollama, weights: Path) -> None:
+    """Raise RackllamaError where the model is not spoken to as it was taught. It is served all the same."""
+    checks = conformance_checks(wanted.name, server, weights, wanted.reasoning)
+    failed = [check for check in checks if not check.ok]
+    if failed:
+        raise RackllamaError(
+            "; ".join(f"{check.id}: wanted {check.wanted}, found {check.found}" for check in failed),
+            "; ".join(dict.fromkeys(check.remedy for check in failed)),
+        )
 
 
 def _require_store_of(server: Ollama, store: OllamaStore, wanted: WantedModel) -> None:

@@ -14,8 +14,9 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a landing is. `phase`: fetching, verifying, committing, landed, creating, served, stopped or failed.
+    """How far a landing is.
 
+    `phase` is one of fetching, verifying, committing, landed, creating, trying, served, stopped and failed.
     `bytes` of `total` are on this host; `rate` is in bytes a second, `eta_seconds` None where nothing comes. `error`
     and `remedy` are set where it failed.
     """
