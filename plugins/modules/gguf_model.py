@@ -88,17 +88,18 @@ options:
   link:
     description: Another name for the landed file, on the same file system, for other engines.
     type: path
-  reserve_bytes:
+  reserve_gib:
     description: What must stay free on the file system of O(store).
-    type: int
-    default: 1073741824
+    type: float
+    default: 1
   connections:
     description: How many connections fetch at the same time.
     type: int
     default: 8
-  rate_limit:
-    description: The most bytes a second to fetch; unlimited by default.
+  rate_limit_mib_per_second:
+    description: The most to fetch in a second; 0 for no limit.
     type: float
+    default: 0
   wait_seconds:
     description: How long to wait for the unit; it is asked again by the action plugin.
     type: float
@@ -174,9 +175,9 @@ def main() -> None:
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
             "store": {"type": "path", "default": "/var/lib/ollama/models"},
             "link": {"type": "path"},
-            "reserve_bytes": {"type": "int", "default": 1 << 30},
+            "reserve_gib": {"type": "float", "default": 1},
             "connections": {"type": "int", "default": 8},
-            "rate_limit": {"type": "float"},
+            "rate_limit_mib_per_second": {"type": "float", "default": 0},
             "wait_seconds": {"type": "float", "default": 10},
             "start": {"type": "bool", "default": True},
         },

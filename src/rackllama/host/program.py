@@ -63,9 +63,9 @@ def _land(path: Path) -> int:
     if not isinstance(job, dict):
         raise RackllamaError(f"{path} is no landing job", "converge again: playbooks/site.yml")
     options = LandingOptions(
-        reserve_bytes=job["reserve_bytes"],
+        reserve_bytes=int(job["reserve_gib"] * 2**30),
         connections=job["connections"],
-        rate_limit=job["rate_limit"],
+        rate_limit=job["rate_limit_mib_per_second"] * 2**20 or None,
         tokens=tokens_from(os.environ),
     )
     with stop_on_signals(signal.SIGTERM, signal.SIGINT) as stop:
