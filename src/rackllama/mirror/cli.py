@@ -22,7 +22,8 @@ from rackllama.mirror.lock import (
     with_version,
     write_lock,
 )
-from rackllama.mirror.upstreams import Fetch, learn
+from rackllama.mirror.metadata import Fetch
+from rackllama.mirror.upstreams import learn
 
 
 @dataclass(frozen=True)

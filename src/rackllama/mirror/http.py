@@ -23,28 +23,46 @@ LONGEST_WAIT_SECONDS = 120.0
 # The largest index of a Linux distribution's archive is about a tenth of this.
 LARGEST_ANSWER_BYTES = 512 * 1024**2
 TRANSIENT = {429, 500, 502, 503, 504}
-TOKEN_VARIABLES = {"https://api.github.com": "GITHUB_TOKEN", "https://huggingface.co": "HF_TOKEN"}
+HUGGING_FACE = "https://huggingface.co"
+MODELSCOPE = "https://www.modelscope.cn"
+TOKEN_VARIABLES = {
+    "https://api.github.com": "GITHUB_TOKEN",
+    HUGGING_FACE: "HF_TOKEN",
+    MODELSCOPE: "MODELSCOPE_API_TOKEN",
+}
+# As the hubs' own clients read them.
+ENDPOINT_VARIABLES = {HUGGING_FACE: "HF_ENDPOINT", MODELSCOPE: "MODELSCOPE_ENDPOINT"}
+
+
+def endpoint(hub: str, environment: Mapping[str, str]) -> str:
+    """Where a hub is asked: at its own address, or at the one that the environment names in its place."""
+    named = environment.get(ENDPOINT_VARIABLES[hub], "").strip().rstrip("/")
+    if named and urlsplit(named).scheme not in ("http", "https"):
+        raise RackllamaError(f"{ENDPOINT_VARIABLES[hub]} is {named!r}, which is no address", "give an https address")
+    return named or hub
 
 
 def tokens_from(environment: Mapping[str, str]) -> dict[str, str]:
-    """The tokens that the environment holds: `SCHEME://HOST` -> token."""
-    return {
-        site: environment[variable]
-        for site, variable in TOKEN_VARIABLES.items()
-        if environment.get(variable, "").strip()
-    }
+    """The tokens that the environment holds: `SCHEME://HOST` -> token. A hub's goes to its endpoint, too."""
+    sites = dict(TOKEN_VARIABLES)
+    for hub in ENDPOINT_VARIABLES:
+        parts = urlsplit(endpoint(hub, environment))
+        sites[f"{parts.scheme}://{parts.netloc}"] = TOKEN_VARIABLES[hub]
+    return {site: environment[variable] for site, variable in sites.items() if environment.get(variable, "").strip()}
 
 
 @dataclass(frozen=True)
 class Fetcher:
     """Callable: an address -> the bytes served there, through `mirror` where that is not empty.
 
-    `tokens` maps `SCHEME://HOST` to the bearer token of that site. Transient refusals (429, 5xx) and network faults are
-    tried again, after as long as upstream's Retry-After says. Raises RackllamaError with what to do.
+    `tokens` maps `SCHEME://HOST` to the bearer token of that site; `accept` is the media type to ask for. Transient
+    refusals (429, 5xx) and network faults are tried again, after as long as upstream's Retry-After says. Raises
+    RackllamaError with what to do.
     """
 
     mirror: str = ""
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
+    accept: str = "*/*"
     sleep: Callable[[float], None] = time.sleep
 
     def __call__(self, url: str) -> bytes:
@@ -52,7 +70,7 @@ class Fetcher:
         opener = urllib.request.build_opener(_Redirects(self.tokens))
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                return _read(opener, address, self.tokens)
+                return _read(opener, address, self.tokens, self.accept)
             except urllib.error.HTTPError as error:
                 with error:
                     wait = _wait_seconds(error, attempt)
@@ -95,8 +113,9 @@ def _authorized(request: urllib.request.Request, tokens: Mapping[str, str]) -> u
     return request
 
 
-def _read(opener: urllib.request.OpenerDirector, address: str, tokens: Mapping[str, str]) -> bytes:
-    request = _authorized(urllib.request.Request(address, headers={"User-Agent": "rackllama"}), tokens)
+def _read(opener: urllib.request.OpenerDirector, address: str, tokens: Mapping[str, str], accept: str) -> bytes:
+    headers = {"User-Agent": "rackllama", "Accept": accept}
+    request = _authorized(urllib.request.Request(address, headers=headers), tokens)
     with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
         content: bytes = answer.read(LARGEST_ANSWER_BYTES + 1)
     if len(content) > LARGEST_ANSWER_BYTES:
@@ -136,7 +155,7 @@ def _refusal(address: str, error: urllib.error.HTTPError) -> RackllamaError:
     site = urlsplit(address)
     variable = TOKEN_VARIABLES.get(f"{site.scheme}://{site.netloc}")
     if error.code == http.client.NOT_FOUND:
-        return RackllamaError(f"upstream has no {address}", "check version and origin in the lock")
+        return RackllamaError(f"upstream has no {address}", "check its name and version")
     limited = error.code in TRANSIENT or error.headers.get("X-RateLimit-Remaining") == "0"
     after = error.headers.get("Retry-After")
     what = f"upstream refuses {address} (HTTP {error.code}{f', come back in: {after}' if after else ''})"

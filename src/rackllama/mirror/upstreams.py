@@ -14,7 +14,6 @@ import difflib
 import fnmatch
 import gzip
 import hashlib
-import json
 import lzma
 import re
 import subprocess
@@ -26,12 +25,12 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 from rackllama.host.errors import RackllamaError
+from rackllama.mirror.hubs import hugging_face
 from rackllama.mirror.lock import SHA256, Artefact, LockedFile, in_shard_order, with_checksums
+from rackllama.mirror.metadata import Fetch, json_document, published_sha256
 
-Fetch = Callable[[str], bytes]
 Checksums = dict[str, tuple[int | None, str]]
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 HEX_LENGTHS = {32: "md5", 40: "sha1", 64: "sha256", 128: "sha512"}
 
 
@@ -77,7 +76,7 @@ def _github_release(subject: str, artefact: Artefact, fetch: Fetch) -> Artefact:
         raise _malformed(artefact, "github-release:OWNER/REPO[@TAG][#CHECKSUM_FILE]")
     tag = match["tag"] or f"v{artefact.version}"
     source = f"https://api.github.com/repos/{match['repo']}/releases/tags/{quote(tag, safe='')}"
-    assets = {asset["name"]: asset for asset in _json(fetch(source), source, "assets")["assets"]}
+    assets = {asset["name"]: asset for asset in json_document(fetch(source), source, "assets")["assets"]}
     listed: dict[str, str] = {}
     if match["sums"]:
         address = f"https://github.com/{match['repo']}/releases/download/{quote(tag, safe='')}/{match['sums']}"
@@ -98,7 +97,7 @@ def _github_release(subject: str, artefact: Artefact, fetch: Fetch) -> Artefact:
                 f"release {tag} of {match['repo']} publishes no sha256 for {file.name}",
                 "name upstream's checksum file in the origin: github-release:OWNER/REPO#FILE",
             )
-        return int(assets[file.name]["size"]), _sha256(sums.pop(), source)
+        return int(assets[file.name]["size"]), published_sha256(sums.pop(), source)
 
     return with_checksums(artefact, {file.url: published(file) for file in artefact.files})
 
@@ -116,30 +115,21 @@ def _checksum_file(subject: str, artefact: Artefact, fetch: Fetch) -> Artefact:
 def _huggingface(subject: str, artefact: Artefact, fetch: Fetch) -> Artefact:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", subject):
         raise _malformed(artefact, "huggingface:OWNER/REPO")
-    revision = quote(artefact.version, safe="")
-    source = f"https://huggingface.co/api/models/{subject}/revision/{revision}?blobs=true"
-    document = _json(fetch(source), source, "sha", "siblings")
-    commit = document["sha"]
-    if not COMMIT.fullmatch(commit):
-        raise RackllamaError(f"{source} names no commit", "check the origin in the lock")
-    blobs = {sibling["rfilename"]: sibling.get("lfs") for sibling in document["siblings"]}
+    found = hugging_face(subject, artefact.version, fetch)
     if artefact.pattern:
-        paths = sorted(fnmatch.filter(blobs, artefact.pattern))
+        paths = sorted(fnmatch.filter(found.files, artefact.pattern))
     else:
-        paths = [unquote(file.url.partition(f"/resolve/{revision}/")[2]) for file in artefact.files]
-
-    def locked(path: str) -> LockedFile:
-        if path not in blobs:
-            raise _not_published(path, blobs, f"revision {artefact.version} of {subject}")
-        blob = blobs[path]
-        if not blob:
+        locked_at = f"/resolve/{quote(artefact.version, safe='')}/"
+        paths = [unquote(file.url.partition(locked_at)[2]) for file in artefact.files]
+    for path in paths:
+        if path not in found.files:
+            raise _not_published(path, found.files, f"revision {artefact.version} of {subject}")
+        if not found.files[path].sha256:
             raise RackllamaError(f"{subject} publishes no sha256 for {path}", "name files stored as large files only")
-        url = f"https://huggingface.co/{subject}/resolve/{commit}/{quote(path)}"
-        return LockedFile(url, int(blob["size"]), _sha256(blob["sha256"], source))
-
     if not paths:
-        raise _not_published(artefact.pattern or "a file", blobs, f"revision {artefact.version} of {subject}")
-    return replace(artefact, version=commit, files=in_shard_order(map(locked, paths)))
+        wanted = artefact.pattern or "a file"
+        raise _not_published(wanted, found.files, f"revision {artefact.version} of {subject}")
+    return replace(artefact, version=found.revision, files=in_shard_order(found.files[path] for path in paths))
 
 
 def _apt(subject: str, artefact: Artefact, fetch: Fetch) -> Artefact:
@@ -239,27 +229,11 @@ def _packages(root: str, path: str, indexes: Mapping[str, tuple[int, str]], fetc
     )
 
 
-def _json(content: bytes, source: str, *keys: str) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except ValueError:
-        document = None
-    if not isinstance(document, dict) or not document.keys() >= set(keys):
-        raise RackllamaError(f"{source} answered something else than metadata", "check the mirror or proxy")
-    return document
-
-
 def _text(content: bytes, source: str) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
         raise RackllamaError(f"{source} is not text", "check the origin in the lock") from error
-
-
-def _sha256(value: str, source: str) -> str:
-    if not SHA256.fullmatch(value):
-        raise RackllamaError(f"{source} publishes {value!r}, which is no sha256", "give the artefact another origin")
-    return value
 
 
 def _not_published(name: str, names: Mapping[str, Any], where: str) -> RackllamaError:
