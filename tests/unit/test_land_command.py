@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import json
 import os
 import signal
 import threading
@@ -12,35 +11,18 @@ from pathlib import Path
 import pytest
 
 from rackllama.cli import main
-from rackllama.host import gguf, layout
+from rackllama.host import gguf
 from rackllama.host.progress import Progress, progress_text
 from rackllama.host.shards import slug_for
 from rackllama.landing.cli import ProgressLine
 from rackllama.mirror.lock import Artefact, LockedFile, write_lock
 
-from .gguf_files import EVERY_TYPE, ODD_SHAPES, Model, Tensor, placed, split
+from .land_command import BEFORE_SPLIT, FIRST, SHARDS, landed, merged, refused, state
 from .landing.hub import Answer, Hub, first, serve
 
-BEFORE_SPLIT = Model(EVERY_TYPE, [*ODD_SHAPES, Tensor("large", (1000, 700))])
-SHARDS = {
-    f"tiny-{number:05}-of-00004.gguf": shard.file for number, shard in enumerate(split(BEFORE_SPLIT, 0, 2, 4, 1), 1)
-}
-FIRST = next(iter(SHARDS))
+__all__ = ["state"]  # a fixture
+
 UPSTREAM = "https://hub.example/tiny/resolve/main"
-
-
-def merged(*, drop_split_keys: bool = False) -> bytes:
-    shards = list(SHARDS.values())
-    headers = [gguf.from_bytes(shard) for shard in shards]
-    return placed(layout.merged(headers, [len(shard) for shard in shards], drop_split_keys), shards)
-
-
-@pytest.fixture(autouse=True)
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Landings keep their state here; no proxy stands between them and the stand-ins."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    monkeypatch.setenv("no_proxy", "127.0.0.1")
-    return tmp_path / "state" / "rackllama" / "land"
 
 
 @pytest.fixture
@@ -76,18 +58,6 @@ def lock(tmp_path: Path) -> Path:
     artefacts = {"tiny-q4-k-m": files, "other-q8": unlocked, "tool": tool}
     write_lock(path, {name: Artefact(name, "main", "MIT", "test", files) for name, files in artefacts.items()})
     return path
-
-
-def landed(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict:
-    code = main(["land", "--json", *map(str, arguments)])
-    told = capsys.readouterr()
-    assert code == 0, told.err
-    return json.loads(told.out)
-
-
-def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
-    assert main(["land", *map(str, arguments)]) == 2
-    return capsys.readouterr().err
 
 
 def test_from_a_folder(folder, tmp_path, capsys):

@@ -15,7 +15,7 @@ from rackllama.host.http_ranges import HttpSettings
 from rackllama.host.landing import Landed, LandingOptions, StoppedError, land, stop_on_signals
 from rackllama.host.progress import MIB, Progress, progress_text
 from rackllama.host.shards import Weights, job_of
-from rackllama.landing.sources import shards_of
+from rackllama.landing.sources import Finder
 from rackllama.mirror.http import tokens_from
 from rackllama.mirror.lock import default_lock_path, read_lock
 from rackllama.paths import state_dir
@@ -31,13 +31,14 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
         help="fetch the shards of a model as one file",
         description="Fetch the shards of a GGUF model and put them together as one file, every byte written once. "
         "What was interrupted goes on where it was when the same command is given again.",
-        epilog="Exit codes: 0 landed, 2 it cannot be done, 130 stopped. Tokens: HF_TOKEN for gated models.",
+        epilog="Exit codes: 0 landed, 2 it cannot be done, 130 stopped. Tokens: HF_TOKEN and MODELSCOPE_API_TOKEN for "
+        "gated models, AWS_ACCESS_KEY_ID and so on for S3.",
     )
     parser.add_argument(
         "source",
         metavar="SOURCE",
-        help="path or http(s) address of the first shard or of a single file, or a model of the lock: "
-        "SLUG or NAME:VARIANT",
+        help="a model of the lock, SLUG or NAME:VARIANT; hf:OWNER/REPO[@REVISION]:QUANT or …/FILE.gguf; ms: likewise "
+        "of ModelScope; ollama:NAME:TAG; s3://BUCKET/KEY, http(s) address or path of a shard or single file; a folder",
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to make")
     parser.add_argument("--drop-split-keys", action="store_true", help="make the file as it was before it was split")
@@ -49,9 +50,12 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
 def _run_land(arguments: argparse.Namespace) -> int:
     tokens = {urlsplit(site).netloc: token for site, token in tokens_from(os.environ).items()}
-    shards = shards_of(arguments.source, lambda: read_lock(arguments.lock or default_lock_path()), arguments.mirror)
+    find = Finder(lambda: read_lock(arguments.lock or default_lock_path()), os.environ, arguments.mirror)
+    model = find(arguments.source)
+    for note in model.notes:
+        print(f"note: {note}", file=sys.stderr)
     destination = arguments.out.parent.resolve() / arguments.out.name
-    job = job_of(Weights(shards, arguments.drop_split_keys), destination, HttpSettings(tokens))
+    job = job_of(Weights(model.shards, arguments.drop_split_keys), destination, HttpSettings(tokens))
     line = ProgressLine(sys.stderr, destination.name)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM) as stop:
         try:

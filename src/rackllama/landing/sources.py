@@ -1,43 +1,95 @@
 """From what a user names to the shards of a model: which there are, and where they come from."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from rackllama.catalog.models import slug_of
 from rackllama.host.errors import RackllamaError
 from rackllama.host.shards import Shard
-from rackllama.mirror.lock import SHARD, Lock, LockedFile, find, in_shard_order
+from rackllama.landing.hubs import HUBS, files_of, reference
+from rackllama.landing.ollama_registry import MANIFEST, registry_model
+from rackllama.landing.shard_sets import chosen, shard_names
+from rackllama.mirror.http import Fetcher, tokens_from
+from rackllama.mirror.lock import Lock, LockedFile, find, in_shard_order
 
 
-def shards_of(source: str, read_lock: Callable[[], Lock], mirror: str = "") -> tuple[Shard, ...]:
-    """The shards, in order, of a model named by one of its shards (path or http(s) address) or as it is in the lock.
+@dataclass(frozen=True)
+class NamedModel:
+    """The shards, in order, of what was named; `notes` say what of it they are not."""
 
-    With `mirror`, it is asked before upstream, and alone where no sha256 is known. Raises RackllamaError where
-    the lock has no such model, or no checksum of it.
+    shards: tuple[Shard, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finder:
+    """Callable: what a user names -> the model meant. Raises RackllamaError where there is none, or more than one.
+
+    With `mirror`, it is asked before upstream, and alone where no sha256 is known. `environment` has the hubs' tokens
+    and endpoints.
     """
-    if urlsplit(source).scheme in ("http", "https"):
-        parts = urlsplit(source)
-        folder, _, name = parts.path.rpartition("/")
-        return tuple(
-            _published(LockedFile(parts._replace(path=f"{folder}/{sibling}").geturl()), mirror)
-            for sibling in shard_names(name)
-        )
-    if "/" in source or source.endswith(".gguf"):
-        path = Path(source).absolute()
-        return tuple(Shard(name, (str(path.with_name(name)),)) for name in shard_names(path.name))
-    return tuple(_published(file, mirror) for file in _locked(source, read_lock()))
+
+    read_lock: Callable[[], Lock]
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
+    mirror: str = ""
+
+    def __call__(self, source: str) -> NamedModel:
+        kind, _, subject = source.partition(":")
+        if kind in HUBS:
+            return self._published(files_of(reference(kind, subject), self._fetch, self.environment))
+        if kind == "ollama":
+            found = registry_model(subject, partial(self._fetch, accept=MANIFEST))
+            return self._published((found.weights,), found.notes)
+        if kind in ("http", "https"):
+            return self._published(_siblings(source))
+        if kind == "s3":
+            folder, _, name = source.rpartition("/")
+            return NamedModel(tuple(Shard(shard, (f"{folder}/{shard}",)) for shard in shard_names(name)))
+        if kind == "file" or "/" in source or source.endswith(".gguf"):
+            return NamedModel(_on_disk(_path(source)))
+        return self._published(_locked(source, self.read_lock()))
+
+    def _published(self, files: Iterable[LockedFile], notes: tuple[str, ...] = ()) -> NamedModel:
+        return NamedModel(tuple(_published(file, self.mirror) for file in files), notes)
+
+    def _fetch(self, url: str, accept: str = "*/*") -> bytes:
+        """What is published at an address: by the mirror, or else by upstream."""
+        tokens = tokens_from(self.environment)
+        if urlsplit(self.mirror).scheme in ("http", "https"):
+            with contextlib.suppress(RackllamaError):  # what is wrong with upstream is what is told
+                return Fetcher(self.mirror, tokens, accept)(url)
+        elif self.mirror:
+            path = Path(LockedFile(url).mirrored(self.mirror))
+            if path.is_file():
+                return path.read_bytes()
+        return Fetcher(tokens=tokens, accept=accept)(url)
 
 
-def shard_names(name: str) -> list[str]:
-    """The names of all shards of a model, in order, from that of one; of an unsplit model it is the only one."""
-    found = SHARD.fullmatch(name)
-    if not found:
-        return [name]
-    count = int(found["count"])
-    if not 1 <= int(found["number"]) <= count:
-        raise RackllamaError(f"there is no shard {found['number']} of {found['count']}", "name the first shard")
-    return [f"{found['model']}-{number:05}-of-{count:05}.gguf" for number in range(1, count + 1)]
+def _siblings(address: str) -> list[LockedFile]:
+    parts = urlsplit(address)
+    folder, _, name = parts.path.rpartition("/")
+    return [LockedFile(parts._replace(path=f"{folder}/{sibling}").geturl()) for sibling in shard_names(name)]
+
+
+def _path(source: str) -> Path:
+    parts = urlsplit(source)
+    if parts.scheme != "file":
+        return Path(source).absolute()
+    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+        raise RackllamaError(f"{source} names no file of this machine", "write file:///PATH")
+    return Path(unquote(parts.path))
+
+
+def _on_disk(path: Path) -> tuple[Shard, ...]:
+    """The shards beside one, or the one model in a folder."""
+    if path.is_dir():
+        names = chosen([found.name for found in path.iterdir()], None, str(path))
+        return tuple(Shard(name, (str(path / name),)) for name in names)
+    return tuple(Shard(name, (str(path.with_name(name)),)) for name in shard_names(path.name))
 
 
 def _published(file: LockedFile, mirror: str) -> Shard:
