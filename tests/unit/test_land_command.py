@@ -246,3 +246,10 @@ def test_progress_elsewhere_is_a_line_now_and_then(monkeypatch):
         line(progress)
     line.close()
     assert stream.getvalue() == 2 * f"{progress_text(progress, 'tiny.gguf')}\n"
+
+
+def test_help_names_what_can_be_given(capsys):
+    with pytest.raises(SystemExit):
+        main(["land", "--help"])
+    told = capsys.readouterr().out
+    assert all(kind in told for kind in ("hf:OWNER/REPO", "ms:", "ollama:NAME:TAG", "s3://BUCKET/KEY"))

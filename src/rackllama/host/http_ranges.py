@@ -9,7 +9,7 @@ import threading
 import time
 from base64 import b64encode
 from dataclasses import dataclass, field
-from typing import Dict, Mapping, Optional, Tuple
+from typing import Callable, Dict, Mapping, Optional, Tuple
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
@@ -24,7 +24,12 @@ NOT_SATISFIABLE = 416
 CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-(\d+)|\*)/(\d+|\*)")
 DRAIN_BYTES = 1 << 16
 CONNECT_SECONDS = 15.0
+S3_CODE = re.compile(rb"<Code>(\w{1,64})</Code>")
+S3_REGION = "X-Amz-Bucket-Region"
 LINKED_DIGEST = "X-Linked-ETag"  # the sha256 of the file that a hub's redirect leads to
+
+# The address and headers of a request -> the headers to send.
+Sign = Callable[[str, Mapping[str, str]], Dict[str, str]]
 
 
 @dataclass(frozen=True)
@@ -119,11 +124,14 @@ class Connections:
 
 
 class HttpSource:
-    """A shard at an address; shared by all workers."""
+    """A shard at an address; shared by all workers. `sign` adds to the headers of what is asked of that address."""
 
-    def __init__(self, address: str, size: int, sha256: Optional[str], settings: HttpSettings) -> None:
+    def __init__(
+        self, address: str, size: int, sha256: Optional[str], settings: HttpSettings, sign: Optional[Sign] = None
+    ) -> None:
         self.label = label(address)
         self._address = address
+        self._sign = sign
         self._size = size
         self._sha256 = sha256
         self._tokens = {host.lower(): token for host, token in settings.tokens.items()}
@@ -194,10 +202,13 @@ class HttpSource:
     def _headers(self, address: str, headers: Mapping[str, str]) -> Dict[str, str]:
         token = self._tokens.get(urlsplit(address).netloc.lower())
         authorization = {"Authorization": f"Bearer {token}"} if token else {}
-        return {"User-Agent": "rackllama", "Accept-Encoding": "identity", **headers, **authorization}
+        plain = {"User-Agent": "rackllama", "Accept-Encoding": "identity", **headers, **authorization}
+        return self._sign(address, plain) if self._sign and address == self._address else plain
 
     def _redirected(self, address: str, answer: http.client.HTTPResponse) -> str:
-        target = urljoin(address, answer.headers.get("Location", ""))
+        if "Location" not in answer.headers:
+            raise self._refused(answer)
+        target = urljoin(address, str(answer.headers["Location"]))
         answer.read(DRAIN_BYTES)
         before, after = urlsplit(address).scheme, urlsplit(target).scheme
         if after not in ("http", "https") or (before == "https" and after == "http"):
@@ -236,10 +247,15 @@ class HttpSource:
         return wrong_size(self.label, int(found[3]), self._size, beginning)
 
     def _refused(self, answer: http.client.HTTPResponse) -> SourceError:
-        answer.read(DRAIN_BYTES)
-        hint = ": it wants another token, or one with access" if answer.status in (401, 403) else ""
+        code, region = S3_CODE.search(answer.read(DRAIN_BYTES)), answer.headers.get(S3_REGION, "")
+        hint = ""
+        if re.fullmatch("[a-z0-9-]+", region) and answer.status in (*REDIRECTS, 400):
+            hint = f": its region is {region}"
+        elif answer.status in (401, 403):
+            hint = f": it wants {'other credentials' if self._sign else 'another token'}, or one with access"
+        named = f" ({code[1].decode()})" if code else ""
         return SourceError(
-            f"{self.label} answered {answer.status} {answer.reason}{hint}",
+            f"{self.label} answered {answer.status} {answer.reason}{named}{hint}",
             final=answer.status not in PASSING,
             retry_after=_retry_after(answer.headers.get("Retry-After")),
         )

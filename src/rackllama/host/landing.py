@@ -23,18 +23,19 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional, Tuple
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from .errors import RackllamaError
 from .files import read_json, read_text, sync_directory, write_json
 from .grains import Tiling
-from .http_ranges import HttpSettings, HttpSource
+from .http_ranges import HttpSettings
 from .journal import GONE, Journal, Record
 from .landing_job import LandingJob, Placement, ShardJob, check
 from .pipeline import JournalKeeper, Pipeline, RateLimit, Versions, shard_digests, write_fully
 from .progress import Progress, write_progress
 from .schedule import Schedule, ShardState
-from .sources import FileSource, Source, Sources
+from .source_kinds import REMOTE, file_source, remote_source
+from .sources import Source, Sources
 
 __all__ = ["Landed", "LandingJob", "LandingOptions", "Placement", "Progress", "ShardJob", "StoppedError", "land"]
 
@@ -268,15 +269,10 @@ def _sources(job: LandingJob, shard: ShardJob, options: LandingOptions) -> List[
 
 
 def _source(address: str, shard: ShardJob, options: LandingOptions) -> Source:
-    parts = urlsplit(address)
-    if parts.scheme in ("http", "https"):
+    if urlsplit(address).scheme in REMOTE:
         settings = HttpSettings(options.tokens, options.timeout_seconds)
-        full = address + shard.name if parts.path.endswith("/") else address
-        return HttpSource(full, shard.size, shard.sha256, settings)
-    if parts.scheme not in ("", "file"):
-        raise RackllamaError(f"{shard.name} has a source of an unknown kind: {parts.scheme}:", "give http(s) or a path")
-    path = Path(unquote(parts.path) if parts.scheme else address)
-    return FileSource(path / shard.name if path.is_dir() else path, shard.size)
+        return remote_source(address, shard.name, shard.size, shard.sha256, settings)
+    return file_source(address, shard.name, shard.size)
 
 
 def _commit(part: Path, descriptor: int, destination: Path, owner: Optional[Tuple[int, int]]) -> None:

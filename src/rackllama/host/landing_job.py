@@ -41,7 +41,7 @@ class Placement:
 class ShardJob:
     """One published file: `size` in bytes, `sha256` as published (None: unverified), sources in order of preference.
 
-    A source is an http, https or file address, or a path; one that is a directory, or ends with a slash, holds the
+    A source is an http, https, s3 or file address, or a path; one that is a directory, or ends with a slash, holds the
     shard under its name. `header_sha256` is of the bytes before the placement, as the layout was computed from them.
     """
 

@@ -12,8 +12,9 @@ from urllib.parse import unquote, urlsplit
 from . import gguf, layout
 from .errors import RackllamaError
 from .gguf import GgufError, Header
-from .http_ranges import Connections, HttpSettings, HttpSource
+from .http_ranges import Connections, HttpSettings
 from .landing_job import LandingJob, Placement, ShardJob
+from .source_kinds import REMOTE, remote_source
 from .sources import RangesRefusedError, SourceError, Stream
 
 PAUSES_SECONDS = (0.5, 2.0, 5.0)
@@ -95,7 +96,7 @@ def _header(shard: Shard, settings: HttpSettings, connections: Connections) -> T
 
 def _header_at(address: str, shard: Shard, settings: HttpSettings, connections: Connections) -> Tuple[Header, int]:
     parts = urlsplit(address)
-    if parts.scheme not in ("http", "https"):
+    if parts.scheme not in REMOTE:
         path = Path(unquote(parts.path) if parts.scheme == "file" else address)
         try:
             size = path.stat().st_size
@@ -103,8 +104,8 @@ def _header_at(address: str, shard: Shard, settings: HttpSettings, connections: 
                 return gguf.read_header(lambda offset, length: os.pread(file.fileno(), length, offset), size), size
         except OSError as error:
             raise SourceError(f"{path}: {error.strerror}", final=True) from error
-    size = shard.size or HttpSource(address, 0, None, settings).find_size(connections)
-    source = HttpSource(address, size, shard.sha256, settings)
+    size = shard.size or remote_source(address, shard.name, 0, None, settings).find_size(connections)
+    source = remote_source(address, shard.name, size, shard.sha256, settings)
 
     def read(offset: int, length: int) -> bytes:
         try:

@@ -18,6 +18,7 @@ class Request:
     path: str
     headers: Message
     connection: int
+    method: str = "GET"
 
     @property
     def range(self) -> tuple[int, int] | None:
@@ -72,7 +73,7 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         hub = self.server.hub
-        request = Request(self.path, self.headers, self.client_address[1])
+        request = Request(self.path, self.headers, self.client_address[1], self.command)
         with hub.lock:
             hub.requests.append(request)
         answer = hub.fault(request) or Answer()
@@ -86,6 +87,9 @@ class Handler(BaseHTTPRequestHandler):
         end = len(body) if answer.cut_after is None else min(answer.cut_after, len(body))
         self._send(hub, body[:end])
         self.close_connection = self.close_connection or end < len(body)
+
+    def do_PUT(self) -> None:
+        self.do_GET()
 
     def do_CONNECT(self) -> None:
         """A proxy that lets nobody through."""
