@@ -13,7 +13,7 @@ from typing import Callable, Dict, Mapping, Optional, Tuple
 from urllib.parse import SplitResult, unquote, urljoin, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from .sources import POINTER_BYTES, RangesRefusedError, SourceError, wrong_size
+from .sources import POINTER_BYTES, Floor, RangesRefusedError, SourceError, wrong_size
 
 REDIRECTS = (301, 302, 303, 307, 308)
 MOST_REDIRECTS = 5
@@ -34,10 +34,14 @@ Sign = Callable[[str, Mapping[str, str]], Dict[str, str]]
 
 @dataclass(frozen=True)
 class HttpSettings:
-    """`tokens` are bearer tokens by `host` or `host:port`: each is sent to that host and no other."""
+    """`tokens` are bearer tokens by `host` or `host:port`: each is sent to that host and no other.
+
+    Below the `floor`, another source is asked, where there is one.
+    """
 
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
     timeout_seconds: float = 60.0
+    floor: Floor = field(default_factory=Floor)
 
 
 def label(address: str) -> str:
@@ -79,6 +83,11 @@ class Connections:
         """End what is being read, from another thread."""
         with self._lock:
             self._aborted = True
+            self._shut()
+
+    def interrupt(self) -> None:
+        """End the read that is under way, from another thread; the next one goes on with another connection."""
+        with self._lock:
             self._shut()
 
     def close(self) -> None:

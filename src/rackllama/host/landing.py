@@ -35,7 +35,7 @@ from .pipeline import JournalKeeper, Pipeline, RateLimit, Versions, shard_digest
 from .progress import Progress, write_progress
 from .schedule import Schedule, ShardState
 from .source_kinds import REMOTE, file_source, remote_source
-from .sources import Source, Sources
+from .sources import Floor, Source, Sources
 
 __all__ = ["Landed", "LandingJob", "LandingOptions", "Placement", "Progress", "ShardJob", "StoppedError", "land"]
 
@@ -54,7 +54,8 @@ class LandingOptions:
     """How to land. `staging` holds the part file (default: beside the destination), on the destination's file system.
 
     `reserve_bytes` stay free on it. `tokens` are bearer tokens by host, `rate_limit` is in bytes a second, and `owner`
-    the uid and gid of the landed file. A source is given up after failing for `patience_seconds`.
+    the uid and gid of the landed file. A source is given up after failing for `patience_seconds`, and one below the
+    `floor` is asked only where no other is left.
     """
 
     staging: Optional[Path] = None
@@ -66,6 +67,7 @@ class LandingOptions:
     patience_seconds: float = 300.0
     backoff_seconds: float = 0.5
     timeout_seconds: float = 60.0
+    floor: Floor = field(default_factory=Floor)
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def _land(job: LandingJob, state: Path, options: LandingOptions, report: "_Repor
                 report("fetching" if schedule.bytes_here < _placed_bytes(job) else "verifying", schedule.bytes_here)
 
             tick()
-            settings = HttpSettings(options.tokens, options.timeout_seconds)
+            settings = HttpSettings(options.tokens, options.timeout_seconds, options.floor)
             rate_limit = RateLimit(options.rate_limit, schedule.stopped)
             pipeline.run(settings, options.connections, rate_limit, tick, TICK_SECONDS)
             digest = pipeline.merged or str(job.sha256)

@@ -22,6 +22,7 @@ from .journal import GONE, HERE, Journal, Record
 from .landing_job import COMPUTE_AGAIN, LandingJob
 from .schedule import TAKEN, AbortedError, RewoundError, Schedule, ShardState, Span
 from .sources import RangesRefusedError, SourceError, Stream
+from .watch import Watch
 
 SYNC_BYTES = 8 << 20
 MOST_UNSYNCED_BYTES = 24 << 20
@@ -151,7 +152,8 @@ class Pipeline:
         """Fetch, write and verify all; raises what went wrong. What came is durable and journaled either way."""
         lines = [Connections(settings) for _ in range(connections)]
         keeper = self._thread(self._keeper.run)
-        workers = [self._thread(partial(self._work, line, rate_limit)) for line in lines]
+        watches = [Watch(settings.floor, line.interrupt) for line in lines]
+        workers = [self._thread(partial(self._work, *pair, rate_limit)) for pair in zip(lines, watches)]
         digests = [self._verify_shards] * shard_digests(self._schedule.shards)
         if self._job.needs_merged_digest:
             digests.append(self._digest_merged)
@@ -163,6 +165,8 @@ class Pipeline:
                 thread.start()
             while not self._schedule.wait(tick_seconds):
                 tick()
+                for watch in watches:
+                    watch.check()
         finally:
             self._schedule.stop()
             for line in lines:
@@ -188,13 +192,13 @@ class Pipeline:
 
     # fetching
 
-    def _work(self, connections: Connections, rate_limit: RateLimit) -> None:
+    def _work(self, connections: Connections, watch: Watch, rate_limit: RateLimit) -> None:
         buffer = memoryview(bytearray(GRAIN_BYTES))
         with closing(connections):
             while True:
                 span = self._schedule.next_span()
                 try:
-                    self._fetch(span, connections, rate_limit, buffer)
+                    self._fetch(span, connections, watch, rate_limit, buffer)
                 except RangesRefusedError:
                     span.shard.sources.refuses_ranges(span.source)
                 except SourceError as failure:
@@ -202,22 +206,26 @@ class Pipeline:
                 finally:
                     self._schedule.release(span)
 
-    def _fetch(self, span: Span, connections: Connections, rate_limit: RateLimit, buffer: memoryview) -> None:
+    def _fetch(
+        self, span: Span, connections: Connections, watch: Watch, rate_limit: RateLimit, buffer: memoryview
+    ) -> None:
         tiling, source = span.shard.tiling, span.shard.sources[span.source]
-        stream = source.open(tiling.piece(span.first).start, tiling.piece(span.last - 1).end, connections)
+        start, end = tiling.piece(span.first).start, tiling.piece(span.last - 1).end
+        watch.begin(source.label if span.shard.sources.has_better(span.source) else None)
+        stream = watch.during(lambda: source.open(start, end, connections))
         with closing(stream):
             self._check_version(span, source.label, stream.validator)
             for number in range(span.first, span.last):
                 piece = tiling.piece(number)
                 view = buffer[: piece.end - piece.start]
-                self._fill(view, stream, source.label, rate_limit)
+                self._fill(view, stream, source.label, watch, rate_limit)
                 if span.shard.states[number] == TAKEN:  # a source without ranges sends what is here, too
                     self._store(span, number, piece, view)
 
-    def _fill(self, view: memoryview, stream: Stream, label: str, rate_limit: RateLimit) -> None:
+    def _fill(self, view: memoryview, stream: Stream, label: str, watch: Watch, rate_limit: RateLimit) -> None:
         have = 0
         while have < len(view):
-            count = stream.readinto(view[have : have + rate_limit.read_bytes])
+            count = watch.readinto(stream, view[have : have + rate_limit.read_bytes])
             if not count:
                 raise SourceError(f"{label} ended early")
             have += count

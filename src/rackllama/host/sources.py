@@ -2,6 +2,7 @@
 
 import os
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from random import SystemRandom
 from typing import Any, Optional, Protocol, Sequence
@@ -20,6 +21,21 @@ class SourceError(Exception):
         self.reason = reason
         self.final = final
         self.retry_after = retry_after
+
+
+class TrickleError(SourceError):
+    """A source brings so little that another one is asked rather than it."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"{label} brought next to nothing for a while")
+
+
+@dataclass(frozen=True)
+class Floor:
+    """A connection that brings fewer `bytes_per_second` over `seconds` trickles."""
+
+    bytes_per_second: float = 64 << 10
+    seconds: float = 30.0
 
 
 class RangesRefusedError(Exception):
@@ -115,6 +131,7 @@ class _Standing:
     def __init__(self) -> None:
         self.serves_ranges = True
         self.wrong_digests = 0
+        self.trickles = False
         self.given_up = False
         self.failures = 0
         self.failing_since: Optional[float] = None
@@ -126,7 +143,7 @@ class Sources:
     """The sources of one shard in order of preference, and which to ask now. Time is in seconds, as `now` counts it.
 
     A source that fails is left alone for a while, twice as long each time, and another one is asked; one that has
-    failed for all of `patience_seconds` is given up.
+    failed for all of `patience_seconds` is given up. One that trickles is asked only where the others cannot be.
     """
 
     def __init__(self, sources: Sequence[Source], patience_seconds: float, backoff_seconds: float) -> None:
@@ -142,11 +159,11 @@ class Sources:
     def choice(self, now: float) -> Optional[int]:
         """The source to ask now, or None where all are left alone or given up."""
         ready = [
-            (standing.wrong_digests, index)
+            (standing.wrong_digests, standing.trickles, index)
             for index, standing in enumerate(self._standings)
             if not standing.given_up and standing.not_before <= now
         ]
-        return min(ready)[1] if ready else None
+        return min(ready)[-1] if ready else None
 
     def seconds_until_next(self, now: float) -> float:
         """How long until there is one to ask."""
@@ -170,6 +187,11 @@ class Sources:
         """The source serves the whole file only."""
         self._standings[index].serves_ranges = False
 
+    def has_better(self, index: int) -> bool:
+        """Whether another source is left to ask, of which nothing says that it trickles."""
+        others = (standing for other, standing in enumerate(self._standings) if other != index)
+        return any(not standing.given_up and not standing.trickles for standing in others)
+
     def worked(self, index: int) -> None:
         """Bytes came."""
         standing = self._standings[index]
@@ -179,6 +201,9 @@ class Sources:
         """Leave the source alone for a while, or give it up."""
         standing = self._standings[index]
         standing.reason = failure.reason
+        if isinstance(failure, TrickleError):
+            standing.trickles = True
+            return
         since = standing.failing_since = now if standing.failing_since is None else standing.failing_since
         if failure.final or now - since > self._patience_seconds:
             standing.given_up = True

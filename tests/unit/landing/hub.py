@@ -9,6 +9,7 @@ from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PIECE = 1 << 16
+TRICKLE_SECONDS = 0.01
 
 
 @dataclass
@@ -29,13 +30,17 @@ class Request:
 
 @dataclass
 class Answer:
-    """What to answer in place of the file; `body` None: the file itself, as asked, with these headers added."""
+    """What to answer in place of the file; `body` None: the file itself, as asked, with these headers added.
+
+    Until `trickles_until` is set, a byte now and then is all that comes.
+    """
 
     status: int | None = None
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes | None = None
     cut_after: int | None = None
     shift: int = 0
+    trickles_until: threading.Event | None = None
 
 
 @dataclass
@@ -85,7 +90,8 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         end = len(body) if answer.cut_after is None else min(answer.cut_after, len(body))
-        self._send(hub, body[:end])
+        begin = self._trickle(hub, body[:end], answer.trickles_until) if answer.trickles_until else 0
+        self._send(hub, body[begin:end])
         self.close_connection = self.close_connection or end < len(body)
 
     def do_PUT(self) -> None:
@@ -110,6 +116,13 @@ class Handler(BaseHTTPRequestHandler):
         last = min(last, len(whole) - 1)
         headers["Content-Range"] = f"bytes {start}-{last}/{len(whole)}"
         return memoryview(whole)[start : last + 1], 206, headers
+
+    def _trickle(self, hub: Hub, body: memoryview, until: threading.Event) -> int:
+        sent = 0
+        while sent < len(body) and not until.wait(TRICKLE_SECONDS):
+            self._send(hub, body[sent : sent + 1])
+            sent += 1
+        return sent
 
     def _send(self, hub: Hub, body: memoryview) -> None:
         for start in range(0, len(body), PIECE):
