@@ -14,6 +14,7 @@ from rackllama.cli import main
 from rackllama.host import gguf
 from rackllama.host.progress import Progress, progress_text
 from rackllama.host.shards import slug_for
+from rackllama.landing.amounts import byte_count
 from rackllama.landing.cli import ProgressLine
 from rackllama.mirror.lock import Artefact, LockedFile, write_lock
 
@@ -246,6 +247,57 @@ def test_progress_elsewhere_is_a_line_now_and_then(monkeypatch):
         line(progress)
     line.close()
     assert stream.getvalue() == 2 * f"{progress_text(progress, 'tiny.gguf')}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("500000", 500_000),
+        ("200M", 200_000_000),
+        ("200mb", 200_000_000),
+        ("1.5 k", 1_500),
+        ("20GiB", 20 << 30),
+        ("20Gi", 20 << 30),
+        ("2T", 2 * 10**12),
+    ],
+)
+def test_amounts_of_bytes(text, count):
+    assert byte_count(text) == count
+
+
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        (("--reserve", "-1"), "'-1' is no amount of bytes"),
+        (("--reserve", "20X"), "'20X' is no amount of bytes: write 500000, 200M, 20G or 20GiB"),
+        (("--rate-limit", "1i"), "'1i' is no amount of bytes"),
+        (("--rate-limit", "٣"), "'٣' is no amount of bytes"),
+        (("--connections", "0"), "'0' is no number from 1 on"),
+        (("--connections", "many"), "'many' is no number from 1 on"),
+    ],
+)
+def test_options_that_make_no_sense(tmp_path, capsys, option, told):
+    with pytest.raises(SystemExit) as left:
+        main(["land", "x.gguf", "--out", f"{tmp_path}/x.gguf", *option])
+    assert left.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_more_is_to_stay_free_than_there_is(folder, tmp_path, capsys):
+    told = refused(capsys, folder / FIRST, "--out", tmp_path / "tiny.gguf", "--reserve", "900T")
+    assert f"{900e12 / 2**30:.2f} of them to stay free" in told
+
+
+def test_a_rate_limit_holds(folder, tmp_path, capsys):
+    size = len(merged())
+    result = landed(capsys, folder / FIRST, "--out", tmp_path / "tiny.gguf", "--rate-limit", str(size))
+    assert result["seconds"] > 0.9
+
+
+def test_as_many_connections_as_are_allowed(hub, tmp_path, capsys):
+    landed(capsys, f"{hub.url}/tiny/{FIRST}", "--out", tmp_path / "tiny.gguf", "--connections", "1")
+    assert len({request.connection for request in hub.requests}) == 2  # one for the headers before
 
 
 def test_help_names_what_can_be_given(capsys):

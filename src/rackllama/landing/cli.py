@@ -15,6 +15,7 @@ from rackllama.host.http_ranges import HttpSettings
 from rackllama.host.landing import Landed, LandingOptions, StoppedError, land, stop_on_signals
 from rackllama.host.progress import MIB, Progress, progress_text
 from rackllama.host.shards import Weights, job_of
+from rackllama.landing.amounts import byte_count, positive
 from rackllama.landing.sources import Finder
 from rackllama.mirror.http import tokens_from
 from rackllama.mirror.lock import default_lock_path, read_lock
@@ -43,6 +44,19 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to make")
     parser.add_argument("--drop-split-keys", action="store_true", help="make the file as it was before it was split")
     parser.add_argument("--mirror", default="", metavar="URL", help="fetch https://HOST/PATH from URL/HOST/PATH first")
+    parser.add_argument(
+        "--rate-limit", type=byte_count, metavar="BYTES", help="take at most so many bytes a second: 200M, 200MiB"
+    )
+    parser.add_argument(
+        "--reserve",
+        type=byte_count,
+        default=LandingOptions.reserve_bytes,
+        metavar="BYTES",
+        help="leave so many bytes of the disk free: 20G, 20GiB; default: 1GiB",
+    )
+    parser.add_argument(
+        "--connections", type=positive, default=LandingOptions.connections, metavar="N", help="default: %(default)s"
+    )
     parser.add_argument("--lock", type=Path, metavar="PATH", help="default: artefacts.lock of the checkout")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     parser.set_defaults(run=_run_land)
@@ -56,10 +70,16 @@ def _run_land(arguments: argparse.Namespace) -> int:
         print(f"note: {note}", file=sys.stderr)
     destination = arguments.out.parent.resolve() / arguments.out.name
     job = job_of(Weights(model.shards, arguments.drop_split_keys), destination, HttpSettings(tokens))
+    options = LandingOptions(
+        reserve_bytes=arguments.reserve,
+        connections=arguments.connections,
+        rate_limit=arguments.rate_limit,
+        tokens=tokens,
+    )
     line = ProgressLine(sys.stderr, destination.name)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM) as stop:
         try:
-            landed = land(job, state_dir() / "land", LandingOptions(tokens=tokens), line, stop)
+            landed = land(job, state_dir() / "land", options, line, stop)
         except StoppedError:
             line.close()
             print("stopped; what came is kept. To go on, give the same command again.", file=sys.stderr)
