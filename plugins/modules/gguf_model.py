@@ -129,7 +129,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps:
-  description: What is done to the model, in order - C(land), C(create), C(link), C(try).
+  description: What is done to the model, in order - C(land), C(create), C(try), C(link).
   type: list
   elements: str
   returned: always
@@ -142,6 +142,8 @@ progress:
   type: str
   returned: while the unit works
 """
+
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import landing_unit
@@ -189,10 +191,13 @@ def main() -> None:
     landing, told = False, None
     with working_on(module, wanted.slug):
         steps = plan(wanted, found_model(wanted))
+        link = Path(job["link"]) if job["link"] else None
+        if landing_unit.lacks_link(wanted, link):
+            steps.append("link")
         files = landing_unit.changed_files(wanted, job)
         if not module.check_mode:
             landing_unit.write(files)
-            if steps and may_start and (files or not landing_unit.is_running(wanted.slug)):
+            if steps not in ([], ["link"]) and may_start and (files or not landing_unit.is_running(wanted.slug)):
                 landing_unit.start(wanted.slug)
             if steps:
                 landing_unit.wait(wanted.slug, wait_seconds)
@@ -201,6 +206,8 @@ def main() -> None:
                 told = landing_unit.progress(wanted.slug)
             else:
                 landing_unit.require_served(wanted)
+                if link and "link" in steps:
+                    landing_unit.link_weights(wanted, link)
     module.exit_json(
         changed=bool(steps or files),
         steps=steps,

@@ -124,18 +124,7 @@ def test_a_model_changed_by_hand_is_put_right(ollama, gemma, landings):
     assert plan(gemma, found_model(gemma, landings)) == []
 
 
-def test_other_engines_have_the_same_file(gemma, landings, tmp_path):
-    linked = replace(gemma, link=tmp_path / "gemma.gguf")
-    assert bring(linked, OPTIONS, landings=landings) == ["land", "create", "link"]
-    blob = OllamaStore(gemma.store).blob(next(records(landings))["weights"]["blob"])
-    assert linked.link.samefile(blob)
-    linked.link.unlink()
-    assert bring(linked, OPTIONS, landings=landings) == ["link"]
-
-
-def test_where_ollama_does_not_answer_what_was_landed_waits_for_it(
-    ollama_program, tmp_path, gemma, landings, monkeypatch
-):
+def test_what_was_landed_waits_for_ollama(ollama_program, tmp_path, gemma, landings, monkeypatch):
     monkeypatch.setattr("rackllama.host.model.API_SECONDS", 0.0)
     nobody = replace(gemma, ollama_url="http://127.0.0.1:9", store=tmp_path / "second" / "models")
     nobody.store.mkdir(parents=True)

@@ -106,8 +106,8 @@ def test_room_is_asked_of_the_file_system_a_path_will_be_on(tmp_path):
 def test_a_model_that_is_landed_needs_no_room(tmp_path, monkeypatch):
     weights = Weights((Shard("a", ("http://m/a",), 100, "a" * 64),))
     wanted = WantedModel("gemma", "gemma:q4", weights, ModelSettings(), tmp_path)
-    monkeypatch.setattr(preflight, "found_model", lambda _: FoundModel({}, None, None, linked=False))
+    monkeypatch.setattr(preflight, "found_model", lambda _: FoundModel({}, None, None))
     assert preflight.bytes_for_models([wanted]) == 100
     landed = LandedWeights(wanted.weights_digest, f"sha256:{'c' * 64}", 100, verified=True)
-    monkeypatch.setattr(preflight, "found_model", lambda _: FoundModel({}, None, landed, linked=False))
+    monkeypatch.setattr(preflight, "found_model", lambda _: FoundModel({}, None, landed))
     assert preflight.bytes_for_models([wanted]) == 0

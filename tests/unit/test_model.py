@@ -23,7 +23,6 @@ SERVED = FoundModel(
     record={"declaration": GEMMA.declaration_digest, "manifest": "m1", "tried": GEMMA.declaration_digest},
     model=StoredModel("m1", ()),
     weights=LandedWeights(GEMMA.weights_digest, f"sha256:{'c' * 64}", 2, verified=True),
-    linked=False,
 )
 
 
@@ -32,7 +31,7 @@ def test_a_model_as_declared_needs_nothing():
 
 
 def test_a_new_model_is_landed_and_created():
-    assert plan(GEMMA, FoundModel({}, None, None, linked=False)) == ["land", "create", "try"]
+    assert plan(GEMMA, FoundModel({}, None, None)) == ["land", "create", "try"]
 
 
 @pytest.mark.parametrize(
@@ -58,12 +57,6 @@ def test_lost_weights_are_landed_again():
     assert plan(GEMMA, replace(SERVED, weights=None)) == ["land", "create", "try"]
 
 
-def test_another_name_for_other_engines_is_made_where_it_is_missing():
-    linked = replace(GEMMA, link=Path("/srv/gemma.gguf"))
-    assert plan(linked, SERVED) == ["link"]
-    assert plan(linked, replace(SERVED, linked=True)) == []
-
-
 def test_a_model_that_was_not_tried_yet_is_tried_unless_nobody_wants_that():
     untried = replace(SERVED, record={key: SERVED.record[key] for key in ("declaration", "manifest")})
     assert plan(GEMMA, untried) == ["try"]
@@ -83,8 +76,8 @@ def test_shards_with_no_published_digest_are_told_apart_by_their_sources():
 
 
 def test_a_host_where_nothing_is_yet(tmp_path):
-    nowhere = replace(GEMMA, store=tmp_path / "models", link=tmp_path / "gemma.gguf")
-    assert found_model(nowhere, tmp_path / "land") == FoundModel({}, None, None, linked=False)
+    nowhere = replace(GEMMA, store=tmp_path / "models")
+    assert found_model(nowhere, tmp_path / "land") == FoundModel({}, None, None)
 
 
 def test_a_model_is_made_from_a_job():

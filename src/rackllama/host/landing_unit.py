@@ -4,6 +4,7 @@ It works on when the connection or the play that started it is gone, and at each
 left to do. What it is to do stands in its job.
 """
 
+import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from . import systemd
 from .errors import RackllamaError
-from .files import json_text, read_json, read_text, write_atomically
+from .files import json_text, read_json, read_text, sync_directory, write_atomically
 from .model import JOBS, LANDINGS, PROGRESS, WantedModel, found_model, plan
 from .modelfile import render
 from .module import difference
@@ -98,6 +99,35 @@ def require_served(wanted: WantedModel) -> None:
         f"{unit} ended with this left to do: {', '.join(left)}. Its journal ends:\n{systemd.journal(unit).rstrip()}\n",
         f"mend what the journal names and converge again; more of it: journalctl -u {unit}",
     )
+
+
+def lacks_link(wanted: WantedModel, link: Optional[Path]) -> bool:
+    """Whether the weights are to have this name as well, for other engines, and have not."""
+    weights = found_model(wanted).weights
+    try:
+        return link is not None and not (weights and link.samefile(OllamaStore(wanted.store).blob(weights.blob)))
+    except OSError:
+        return True
+
+
+def link_weights(wanted: WantedModel, link: Path) -> None:
+    """Give landed weights another name; what was there is replaced in one step.
+
+    Not by the unit: in its sandbox each folder is a mount of its own, and no link leads from one to another.
+    """
+    weights, temporary = found_model(wanted).weights, link.with_name(f".{link.name}.new")
+    if not weights:
+        raise RackllamaError(f"the weights of {wanted.name} are gone", "converge again: playbooks/site.yml")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(OllamaStore(wanted.store).blob(weights.blob), temporary)
+        temporary.replace(link)
+    except OSError as error:
+        raise RackllamaError(
+            f"{link} cannot be made a name of {wanted.name} ({error.strerror})",
+            f"choose a gguf_model_link_dir on the file system of {wanted.store}",
+        ) from error
+    sync_directory(link.parent)
 
 
 def jobs() -> Dict[str, Dict[str, Any]]:

@@ -6,7 +6,6 @@ API, which copies nothing. A model that is there as declared is neither fetched 
 """
 
 import contextlib
-import os
 import threading
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,7 +14,7 @@ from typing import Any, Callable, Dict, Iterator, List, Mapping, Optional
 
 from .conformance import conformance_checks
 from .errors import RackllamaError
-from .files import digest, read_json, sync_directory, write_json
+from .files import digest, read_json, write_json
 from .http_ranges import HttpSettings
 from .landing import LandingOptions, StoppedError, land
 from .modelfile import ModelSettings
@@ -37,8 +36,7 @@ API_POLL_SECONDS = 0.5
 class WantedModel:
     """A model to be served under `name`, by the Ollama at `ollama_url` that keeps its models in `store`.
 
-    The weights also appear under `link`, for other engines, where that is given. `tried` says whether it is to be shown
-    that it is spoken to as it was taught; one that is a `reasoning` model must think then.
+    `tried` says whether it is to be shown that it is spoken to as it was taught; a `reasoning` model must think then.
     """
 
     slug: str
@@ -47,7 +45,6 @@ class WantedModel:
     settings: ModelSettings
     store: Path
     ollama_url: str = OLLAMA_URL
-    link: Optional[Path] = None
     reasoning: bool = False
     tried: bool = True
 
@@ -77,13 +74,12 @@ class LandedWeights:
 class FoundModel:
     """What is there: the record of the last landing, the model as Ollama has it, and its weights in the store.
 
-    The weights may have been landed for another model. `linked` says whether the link, if any, leads to them.
+    The weights may have been landed for another model.
     """
 
     record: Mapping[str, Any]
     model: Optional[StoredModel]
     weights: Optional[LandedWeights]
-    linked: bool
 
 
 def wanted_model(given: Mapping[str, Any]) -> WantedModel:
@@ -100,21 +96,18 @@ def wanted_model(given: Mapping[str, Any]) -> WantedModel:
         settings=ModelSettings(**settings),
         store=Path(given["store"]),
         ollama_url=given.get("ollama_url", OLLAMA_URL),
-        link=Path(given["link"]) if given.get("link") else None,
         reasoning=given.get("reasoning", False),
         tried=given.get("tried", True),
     )
 
 
 def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
-    """The steps to do, in order: of `land`, `create`, `link` and `try`, those that are needed. Pure."""
+    """The steps to do, in order: of `land`, `create` and `try`, those that are needed. Pure."""
     steps = [] if found.weights else ["land"]
     served = found.model.digest if found.model else None
     as_recorded = found.record.get("declaration") == wanted.declaration_digest
     if steps or not as_recorded or served is None or served != found.record.get("manifest"):
         steps.append("create")
-    if wanted.link and not found.linked:
-        steps.append("link")
     if wanted.tried and ("create" in steps or found.record.get("tried") != wanted.declaration_digest):
         steps.append("try")
     return steps
@@ -125,8 +118,7 @@ def found_model(wanted: WantedModel, landings: Path = LANDINGS) -> FoundModel:
     store = OllamaStore(wanted.store)
     landed = (weights for weights in _landed_weights(landings) if weights.made_from == wanted.weights_digest)
     weights = next((weights for weights in landed if store.has(weights.blob, weights.size)), None)
-    linked = bool(wanted.link and weights and _is_same_file(wanted.link, store.blob(weights.blob)))
-    return FoundModel(recorded(wanted.slug, landings), store.model(wanted.name), weights, linked)
+    return FoundModel(recorded(wanted.slug, landings), store.model(wanted.name), weights)
 
 
 def recorded(slug: str, landings: Path = LANDINGS) -> Mapping[str, Any]:
@@ -167,8 +159,6 @@ def bring(
             manifest = _create(wanted, weights.blob, store, server, stop or threading.Event())
             record = {"declaration": wanted.declaration_digest, "manifest": manifest}
             _record(wanted, weights, landings, **record)
-        if "link" in steps and wanted.link:
-            link_weights(store.blob(weights.blob), wanted.link)
         if landed_file.exists():
             store.release(landed_file)
         if "try" in steps:
@@ -177,21 +167,6 @@ def bring(
             _record(wanted, weights, landings, **record, tried=wanted.declaration_digest)
         tell("served")
         return steps
-
-
-def link_weights(blob: Path, link: Path) -> None:
-    """Give the weights another name, for other engines; what was there is replaced in one step."""
-    temporary = link.with_name(f".{link.name}.new")
-    try:
-        temporary.unlink(missing_ok=True)
-        os.link(blob, temporary)
-        temporary.replace(link)
-    except OSError as error:
-        raise RackllamaError(
-            f"{link} cannot be linked to {blob} ({error.strerror})",
-            f"choose a folder on the file system of {blob.parent} that belongs to the user of the landing",
-        ) from error
-    sync_directory(link.parent)
 
 
 def _create(wanted: WantedModel, blob: str, store: OllamaStore, server: Ollama, stop: threading.Event) -> str:
@@ -268,13 +243,6 @@ def records(landings: Path = LANDINGS) -> Iterator[Dict[str, Any]]:
         record = read_json(path)
         if record:
             yield record
-
-
-def _is_same_file(one: Path, other: Path) -> bool:
-    try:
-        return one.samefile(other)
-    except OSError:
-        return False
 
 
 @contextlib.contextmanager
