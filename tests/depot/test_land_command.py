@@ -40,6 +40,17 @@ def test_the_depots_model(depot, tmp_path, capsys):
     out.unlink()
 
 
+def test_into_the_ollama_of_this_machine_as_the_catalogue_runs_it(depot, ollama: OllamaServer, capsys, monkeypatch):
+    monkeypatch.setenv("OLLAMA_HOST", ollama.api.url)
+    known = ("--lock", depot.lock_path, "--mirror", depot.mirror_root, "--models-dir", ollama.models_dir)
+    result, _ = landed(capsys, "gemma3-270m:q4_k_m", "--ollama", "gemma:mine", *known)
+    assert result["steps"] == ["land", "create", "try"]
+    assert (Path(result["file"]).name, result["verified"]) == (f"sha256-{MERGED_SHA256}", True)
+    assert [model.name for model in ollama.api.models()] == ["gemma:mine"]
+    assert "Question: " in ollama.api.show("gemma:mine")["template"]
+    assert landed(capsys, "gemma3-270m:q4_k_m", "--ollama", "gemma:mine", *known)[0]["steps"] == []
+
+
 def test_from_the_folder_and_as_ollama_keeps_it(depot, ollama: OllamaServer, tmp_path, capsys):
     """A model that the real Ollama made, served as its registry would: its manifest is read, its blob is the file."""
     first = find(read_lock(depot.lock_path), GEMMA.name).files[0]

@@ -114,6 +114,12 @@ def test_an_inline_model_may_think_and_name_its_renderer_and_parser():
     assert (data["reasoning"], data["renderer"], data["parser"]) == (False, "", "")
 
 
+@pytest.mark.parametrize("source", ["s3://bucket/models", "file:///mnt/usb"])
+def test_what_is_in_the_sites_own_hands_is_not_looked_for_at_a_mirror(source):
+    shard = resolve({**OWN, "source": source}, {}, {}).as_data("http://10.0.0.1:8199")["shards"][0]
+    assert shard["sources"] == (f"{source}/own.gguf",)
+
+
 def test_an_unlocked_model_names_the_command_that_locks_it():
     error = refusal({**R1, "variant": "ud-iq1_m"})
     assert error.remedy == "run: rackllama lock deepseek-r1-ud-iq1-m"

@@ -265,8 +265,9 @@ def _text(source: Mapping[str, Any], key: str) -> str:
 def _inline_shards(slug: str, declaration: Mapping[str, Any]) -> tuple[LockedFile, ...]:
     """The shards of an inline declaration, each with name, sha256 and maybe size, all in the folder `source`."""
     source, shards = declaration.get("source"), declaration["shards"]
-    remedy = "give source: https://HOST/FOLDER, and shards: [{name: FILE, sha256: HEX, size: BYTES}, ...]"
-    if not isinstance(source, str) or not re.fullmatch(r"https?://[^\s/]+(/\S*)?", source):
+    places = "https://HOST/FOLDER, s3://BUCKET/FOLDER or file:///FOLDER"
+    remedy = f"give source: {places}, and shards: [{{name: FILE, sha256: HEX, size: BYTES}}, ...]"
+    if not isinstance(source, str) or not re.fullmatch(r"(https?://[^\s/]+|s3://[^\s/]+|file://)(/\S*)?", source):
         raise RackllamaError(f"{slug} is declared inline with the source {source!r}", remedy)
     if not isinstance(shards, Sequence) or not all(isinstance(shard, Mapping) for shard in shards):
         raise RackllamaError(f"{slug} is declared inline with shards that are no list of mappings", remedy)

@@ -1,4 +1,4 @@
-"""`rackllama land`: shards to one file, every byte written once, on this machine."""
+"""`rackllama land`: shards to one file, or to a model that Ollama serves, every byte written once, on this machine."""
 
 import argparse
 import json
@@ -6,16 +6,21 @@ import os
 import signal
 import sys
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from threading import Event
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
+from rackllama.catalog.models import read_catalogue
 from rackllama.host.http_ranges import HttpSettings
 from rackllama.host.landing import Landed, LandingOptions, StoppedError, land, stop_on_signals
+from rackllama.host.model import WantedModel, bring, recorded
+from rackllama.host.ollama_store import OllamaStore
 from rackllama.host.progress import MIB, Progress, progress_text
-from rackllama.host.shards import Weights, job_of
+from rackllama.host.shards import Weights, job_of, slug_for
 from rackllama.landing.amounts import byte_count, positive
+from rackllama.landing.local_ollama import local_ollama, settings_of
 from rackllama.landing.sources import Finder
 from rackllama.mirror.http import tokens_from
 from rackllama.mirror.lock import default_lock_path, read_lock
@@ -23,14 +28,16 @@ from rackllama.paths import state_dir
 
 EXIT_STOPPED = 130
 LOG_SECONDS = 20.0
+Result = tuple[dict[str, Any], str]
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     """Add the command that lands a model."""
     parser = commands.add_parser(
         "land",
-        help="fetch the shards of a model as one file",
-        description="Fetch the shards of a GGUF model and put them together as one file, every byte written once. "
+        help="fetch the shards of a model as one file, or into Ollama",
+        description="Fetch the shards of a GGUF model and put them together as one file, every byte written once; with "
+        "--ollama, let the Ollama of this machine serve it, as the catalogue says where it knows the model. "
         "What was interrupted goes on where it was when the same command is given again.",
         epilog="Exit codes: 0 landed, 2 it cannot be done, 130 stopped. Tokens: HF_TOKEN and MODELSCOPE_API_TOKEN for "
         "gated models, AWS_ACCESS_KEY_ID and so on for S3.",
@@ -41,7 +48,13 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
         help="a model of the lock, SLUG or NAME:VARIANT; hf:OWNER/REPO[@REVISION]:QUANT or …/FILE.gguf; ms: likewise "
         "of ModelScope; ollama:NAME:TAG; s3://BUCKET/KEY, http(s) address or path of a shard or single file; a folder",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to make")
+    becomes = parser.add_mutually_exclusive_group(required=True)
+    becomes.add_argument("--out", type=Path, metavar="FILE", help="the file to make")
+    becomes.add_argument("--ollama", metavar="NAME", help="the name to have it served under by this machine's Ollama")
+    parser.add_argument("--models-dir", type=Path, metavar="DIR", help="where that Ollama keeps models")
+    parser.add_argument(
+        "--untried", action="store_true", help="with --ollama: do not ask the model whether its template is its own"
+    )
     parser.add_argument("--drop-split-keys", action="store_true", help="make the file as it was before it was split")
     parser.add_argument("--mirror", default="", metavar="URL", help="fetch https://HOST/PATH from URL/HOST/PATH first")
     parser.add_argument(
@@ -68,40 +81,73 @@ def _run_land(arguments: argparse.Namespace) -> int:
     model = find(arguments.source)
     for note in model.notes:
         print(f"note: {note}", file=sys.stderr)
-    destination = arguments.out.parent.resolve() / arguments.out.name
-    job = job_of(Weights(model.shards, arguments.drop_split_keys), destination, HttpSettings(tokens))
+    whole = arguments.drop_split_keys
+    weights = Weights(model.shards, whole, None if whole else model.merged_sha256)
     options = LandingOptions(
         reserve_bytes=arguments.reserve,
         connections=arguments.connections,
         rate_limit=arguments.rate_limit,
         tokens=tokens,
     )
-    line = ProgressLine(sys.stderr, destination.name)
+    line = ProgressLine(sys.stderr, arguments.ollama or arguments.out.name)
     with stop_on_signals(signal.SIGINT, signal.SIGTERM) as stop:
         try:
-            landed = land(job, state_dir() / "land", options, line, stop)
+            if arguments.ollama:
+                result, words = _into_ollama(arguments, weights, options, line, stop)
+            else:
+                result, words = _to_file(arguments.out, weights, options, line, stop)
         except StoppedError:
             line.close()
             print("stopped; what came is kept. To go on, give the same command again.", file=sys.stderr)
             return EXIT_STOPPED
         finally:
             line.close()
-    if arguments.json:
-        print(json.dumps({"file": str(destination), "size": job.size, **asdict(landed)}))
-    else:
-        print(told(landed, destination, job.size))
+    print(json.dumps(result) if arguments.json else words)
     return 0
+
+
+def _to_file(out: Path, weights: Weights, options: LandingOptions, line: "ProgressLine", stop: Event) -> Result:
+    """Land one file; gives the result as data and in words."""
+    destination = out.parent.resolve() / out.name
+    job = job_of(weights, destination, HttpSettings(options.tokens))
+    landed = land(job, state_dir() / "land", options, line, stop)
+    return {"file": str(destination), "size": job.size, **asdict(landed)}, told(landed, destination, job.size)
+
+
+def _into_ollama(
+    arguments: argparse.Namespace, weights: Weights, options: LandingOptions, line: "ProgressLine", stop: Event
+) -> Result:
+    """Land a model and have it served; gives the result as data and in words."""
+    local = local_ollama(os.environ, arguments.models_dir)
+    settings, reasoning = settings_of(arguments.source, read_catalogue())
+    wanted = WantedModel(
+        slug_for(local.models_dir / arguments.ollama.replace("/", "-").replace(":", "-")),
+        arguments.ollama,
+        weights,
+        settings,
+        local.models_dir,
+        local.url,
+        reasoning,
+        not arguments.untried,
+    )
+    steps = bring(wanted, replace(options, owner=local.owner), line, stop, state_dir() / "land")
+    landed = recorded(wanted.slug, state_dir() / "land")["weights"]
+    blob = OllamaStore(local.models_dir).blob(landed["blob"])
+    result = {"model": wanted.name, "file": str(blob), "steps": steps, **landed}
+    done = ", ".join(steps) or "nothing to do"
+    return result, f"{wanted.name} at {local.url}: {done}\n{blob}: {landed['size']} bytes ({proof(landed['verified'])})"
 
 
 def told(landed: Landed, destination: Path, size: int) -> str:
     """The result in words."""
-    proof = "verified" if landed.verified else "unverified: no published sha256 of it is known"
     cost = f"fetched {landed.bytes_fetched / MIB:.1f} MiB and wrote {landed.bytes_written / MIB:.1f} MiB"
-    return (
-        f"{destination}: {size} bytes, {cost} in {landed.seconds:.1f} s\nsha256 {landed.sha256} ({proof})"
-        if landed.bytes_written
-        else f"{destination}: {size} bytes, landed before\nsha256 {landed.sha256} ({proof})"
-    )
+    done = f"{cost} in {landed.seconds:.1f} s" if landed.bytes_written else "landed before"
+    return f"{destination}: {size} bytes, {done}\nsha256 {landed.sha256} ({proof(landed.verified)})"
+
+
+def proof(verified: bool) -> str:
+    """What vouches for landed bytes, in words."""
+    return "verified" if verified else "unverified: no published sha256 of it is known"
 
 
 class ProgressLine:

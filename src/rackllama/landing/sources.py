@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -14,15 +14,19 @@ from rackllama.landing.hubs import HUBS, files_of, reference
 from rackllama.landing.ollama_registry import MANIFEST, registry_model
 from rackllama.landing.shard_sets import chosen, shard_names
 from rackllama.mirror.http import Fetcher, tokens_from
-from rackllama.mirror.lock import Lock, LockedFile, find, in_shard_order
+from rackllama.mirror.lock import Artefact, Lock, LockedFile, find, in_shard_order
 
 
 @dataclass(frozen=True)
 class NamedModel:
-    """The shards, in order, of what was named; `notes` say what of it they are not."""
+    """The shards, in order, of what was named; `notes` say what of it they are not.
+
+    `merged_sha256` is that of the file which they become, where that is known.
+    """
 
     shards: tuple[Shard, ...]
     notes: tuple[str, ...] = ()
+    merged_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,9 @@ class Finder:
             return NamedModel(tuple(Shard(shard, (f"{folder}/{shard}",)) for shard in shard_names(name)))
         if kind == "file" or "/" in source or source.endswith(".gguf"):
             return NamedModel(_on_disk(_path(source)))
-        return self._published(_locked(source, self.read_lock()))
+        artefact = _locked(source, self.read_lock())
+        model = self._published(in_shard_order(artefact.files_for()))
+        return replace(model, merged_sha256=artefact.merged_sha256)
 
     def _published(self, files: Iterable[LockedFile], notes: tuple[str, ...] = ()) -> NamedModel:
         return NamedModel(tuple(_published(file, self.mirror) for file in files), notes)
@@ -98,9 +104,9 @@ def _published(file: LockedFile, mirror: str) -> Shard:
     return Shard(file.name, sources if file.sha256 else sources[:1], file.size, file.sha256)
 
 
-def _locked(name: str, lock: Lock) -> tuple[LockedFile, ...]:
+def _locked(name: str, lock: Lock) -> Artefact:
     models = {
         slug: artefact for slug, artefact in lock.items() if all(file.name.endswith(".gguf") for file in artefact.files)
     }
     slug = slug_of(*name.split(":", 1)) if ":" in name else name
-    return in_shard_order(find(models, slug).files_for())
+    return find(models, slug)

@@ -56,8 +56,12 @@ class LockedFile:
         return PurePosixPath(urlsplit(self.url).path).name
 
     def sources(self, mirror: str = "") -> tuple[str, ...]:
-        """Where to fetch from, in order of preference: the mirror, if any, before upstream."""
-        return tuple(dict.fromkeys((self.mirrored(mirror), self.url)))
+        """Where to fetch from, in order of preference: the mirror, if any, before upstream.
+
+        What is no http(s) address is in the site's own hands, and no mirror has it.
+        """
+        mirrored = self.mirrored(mirror) if self.url.startswith(("http://", "https://")) else self.url
+        return tuple(dict.fromkeys((mirrored, self.url)))
 
     def mirrored(self, mirror: str) -> str:
         """The address to fetch from: upstream's own, or the mirror's where `mirror` is not empty."""
