@@ -16,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from rackllama.host.ollama import Ollama
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.progress import Progress
 from rackllama.lab.podman import podman
-from rackllama.lab.up import Stopwatch, ask, changed_tasks, start_converge, start_lab, stop_lab
+from rackllama.lab.tunnel import tunnel
+from rackllama.lab.up import OLLAMA_PORT, Stopwatch, ask, changed_tasks, start_converge, start_lab, stop_lab
 
 LAB = "etoe"
 
@@ -88,6 +90,11 @@ class Site:
         """What the host itself holds to be declared."""
         declared: Mapping[str, str] = json.loads(self.run("cat /etc/rackllama/services/ollama.json"))["environment"]
         return declared
+
+    def served(self) -> list[str]:
+        """The names of the models that the host's Ollama lists."""
+        with tunnel(self.lab, self.host, OLLAMA_PORT) as url:
+            return [model.name for model in Ollama(url).models()]
 
     def answer(self) -> str:
         """A real answer of the model."""

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from rackllama.mirror.lock import in_shard_order, read_lock
+
 SLUG = "gemma3-270m-q4-k-m"
 UNIT = f"rackllama-land@{SLUG}"
 FORGET = f"""
@@ -30,6 +32,17 @@ def empty(converged: Any) -> Iterator[Any]:
     yield converged
     ended = converged.converge(*MODELS)
     assert ended.code == 0, ended.output
+
+
+def declaration(site: Any) -> dict[str, Any]:
+    """The site's model, declared inline as the lock has it."""
+    files = in_shard_order(read_lock(site.lock)[SLUG].files)
+    return {
+        "name": "gemma3-270m",
+        "variant": "q4_k_m",
+        "source": files[0].url.rpartition("/")[0],
+        "shards": [{"name": file.name, "size": file.size, "sha256": file.sha256} for file in files],
+    }
 
 
 def progress(site: Any) -> dict[str, Any]:
@@ -55,6 +68,7 @@ def test_the_play_shows_how_far_it_is_and_the_unit_goes_on_without_it(empty: Any
     os.killpg(play.pid, signal.SIGKILL)
     play.communicate()
     assert empty.run(f"systemctl is-active {UNIT}") == "active"
+    assert empty.served() == []  # nothing is served from what is not whole
     started = empty.run(f"systemctl show {UNIT} --property ExecMainStartTimestamp")
 
     attached = empty.converge(*MODELS, **VERY_SLOW)
@@ -85,6 +99,29 @@ def test_a_reboot_is_gone_on_after_without_a_play(empty: Any) -> None:
     wait_until(lambda: progress(empty).get("phase") == "served")
     assert empty.answer()
     assert empty.converge(*MODELS, **SLOW).code == 0
+
+
+def test_a_shard_that_is_not_the_published_one_is_named_and_never_served(empty: Any) -> None:
+    declared = declaration(empty)
+    wrong = {**declared["shards"][1], "sha256": "0" * 64}
+    shards = [wrong if shard["name"] == wrong["name"] else shard for shard in declared["shards"]]
+    told = empty.converge(*MODELS, rackllama_models=[{**declared, "shards": shards}])
+    assert told.code != 0
+    words = " ".join(told.output.split())
+    assert f"{SLUG} on etoe1: {wrong['name']} has not the published sha256 {'0' * 64}" in words
+    assert "remedy: repair the source, or lock the model again" in words
+    assert empty.served() == []
+
+
+def test_a_template_that_is_not_the_models_own_fails_the_play_and_tells_what_is_wrong(empty: Any) -> None:
+    # Ollama's braces, kept from Jinja.
+    template = "{% raw %}{{ range .Messages }}<|User|>{{ .Content }}<|Assistant|>{{ end }}{% endraw %}"
+    told = empty.converge(*MODELS, rackllama_models=[{**declaration(empty), "template": template}])
+    assert told.code != 0
+    words = " ".join(told.output.split())
+    assert "gemma3-270m:q4_k_m has its own markers" in words
+    assert "<|User|> is plain text to this model" in words
+    assert empty.served() == ["gemma3-270m:q4_k_m"]  # what answers worse is still better than nothing
 
 
 def test_what_is_no_longer_declared_is_reported_and_removed_on_request(empty: Any) -> None:
