@@ -26,6 +26,10 @@ options:
     description: Where Ollama listens on this host.
     type: str
     default: http://127.0.0.1:11434
+  scrubbed_store:
+    description:
+      - An OLLAMA_MODELS whose blobs are all read and hashed, to find what a disk has damaged. It takes a while.
+    type: path
 author: The rackllama maintainers
 attributes:
   check_mode:
@@ -55,9 +59,10 @@ words:
 """
 
 import platform
+from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import verification
+from ansible_collections.rackllama.llm.plugins.module_utils import scrub, verification
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
 
@@ -68,11 +73,14 @@ def main() -> None:
             "models": {"type": "list", "elements": "str", "default": []},
             "reasoning_models": {"type": "list", "elements": "str", "default": []},
             "ollama_url": {"type": "str", "default": "http://127.0.0.1:11434"},
+            "scrubbed_store": {"type": "path"},
         },
         supports_check_mode=True,
     )
     with failing_clearly(module, "verification"):
         checks = verification.service_checks()
+        if module.params["scrubbed_store"]:  # before a model is asked, and with it what is damaged
+            checks += scrub.blob_checks(Path(module.params["scrubbed_store"]))
         if module.params["models"]:
             checks += verification.model_checks(
                 module.params["models"], module.params["ollama_url"], module.params["reasoning_models"]
