@@ -1,7 +1,9 @@
 """How a shard is cut into pieces, and how many of them one request asks for. Pure.
 
 A piece is what is hashed, written and journaled as one. Those of the placed range are the grains, which have a number
-in the landed file as well; those before and after it, the margins, are hashed and never stored.
+in the landed file as well; those before and after it, the margins, are hashed and never stored. Grains begin and end at
+multiples of their size in the landed file, so that all but the first and the last of a shard can be written to the disk
+past the page cache.
 """
 
 from dataclasses import dataclass
@@ -9,8 +11,8 @@ from typing import NamedTuple, Optional
 
 from .landing_job import Placement
 
-GRAIN_BYTES = 1 << 20
-SPAN_BYTES = 64 << 20
+GRAIN_BYTES = 1 << 21
+SPAN_BYTES = 32 << 20
 SMALLEST_SPAN_BYTES = 4 << 20
 
 
@@ -38,7 +40,8 @@ class Tiling:
     @property
     def grains(self) -> int:
         """How many pieces are stored."""
-        return _pieces(self.placement.length)
+        place = self.placement
+        return _pieces(place.destination_end) - self._first_cell if place.length else 0
 
     @property
     def count(self) -> int:
@@ -52,11 +55,17 @@ class Tiling:
             start = number * GRAIN_BYTES
             return Piece(start, min(start + GRAIN_BYTES, place.source_offset), None)
         if grain < self.grains:
-            start = place.source_offset + grain * GRAIN_BYTES
-            end = min(start + GRAIN_BYTES, place.source_end)
-            return Piece(start, end, place.destination_offset + grain * GRAIN_BYTES)
+            begin = (self._first_cell + grain) * GRAIN_BYTES
+            end = min(begin + GRAIN_BYTES, place.destination_end)
+            begin = max(begin, place.destination_offset)
+            shift = place.source_offset - place.destination_offset
+            return Piece(begin + shift, end + shift, begin)
         start = place.source_end + (grain - self.grains) * GRAIN_BYTES
         return Piece(start, min(start + GRAIN_BYTES, self.size), None)
+
+    @property
+    def _first_cell(self) -> int:
+        return self.placement.destination_offset // GRAIN_BYTES
 
 
 def span_pieces(remaining_bytes: int, connections: int, ahead_bytes: int) -> int:

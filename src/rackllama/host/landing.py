@@ -31,7 +31,8 @@ from .grains import Tiling
 from .http_ranges import HttpSettings
 from .journal import GONE, Journal, Record
 from .landing_job import LandingJob, Placement, ShardJob, check
-from .pipeline import JournalKeeper, Pipeline, RateLimit, Versions, shard_digests, write_fully
+from .part_file import write_fully
+from .pipeline import JournalKeeper, Pipeline, RateLimit, Versions, shard_digests
 from .progress import Progress, write_progress
 from .schedule import Schedule, ShardState
 from .source_kinds import REMOTE, file_source, remote_source
@@ -257,7 +258,7 @@ def _schedule(job: LandingJob, grains: Mapping[int, int], options: LandingOption
         )
         checksums = {number: checksum for number, checksum in there if checksum is not None}
         sources = Sources(_sources(job, shard, options), options.patience_seconds, options.backoff_seconds)
-        shards.append(ShardState(shard, tiling, sources, checksums))
+        shards.append(ShardState(shard, tiling, sources, checksums, job.needs_merged_digest))
         first_grain += tiling.grains
     # The digest of the whole goes through one shard after the other: fetching several at once would not serve it.
     width = 1 if job.needs_merged_digest else shard_digests(shards)

@@ -1,7 +1,8 @@
 """The threads of a landing: workers that fetch and write, digests that read behind them, one that keeps the journal.
 
-Digests read what was written, from the page cache: pieces come in any order, a restart hashes what an earlier run left,
-and a shard that is fetched again is hashed again, all by the same few lines.
+Digests read a piece from where it was received, while it is kept there, or else from the file: pieces come in any
+order, a restart hashes what an earlier run left, and a shard that is fetched again is hashed again, all by the same few
+lines.
 """
 
 import hashlib
@@ -20,7 +21,8 @@ from .grains import GRAIN_BYTES, Piece
 from .http_ranges import Connections, HttpSettings
 from .journal import GONE, HERE, Journal, Record
 from .landing_job import COMPUTE_AGAIN, LandingJob
-from .schedule import TAKEN, AbortedError, RewoundError, Schedule, ShardState, Span
+from .part_file import PartFile
+from .schedule import SHARD, TAKEN, WHOLE, AbortedError, RewoundError, Schedule, ShardState, Span
 from .sources import RangesRefusedError, SourceError, Stream
 from .watch import Watch
 
@@ -124,6 +126,15 @@ class Versions:
             return known in (None, validator)
 
 
+class _Reader:
+    """A digest's thread: SHARD or WHOLE, whether what it has read still holds, and memory to read a piece again."""
+
+    def __init__(self, kind: int, still: Callable[[], bool] = lambda: True) -> None:
+        self.kind = kind
+        self.still = still
+        self.buffer = memoryview(bytearray(GRAIN_BYTES))
+
+
 class Pipeline:
     """One run of a landing over an open part file."""
 
@@ -135,7 +146,7 @@ class Pipeline:
         self.merged: Optional[str] = None
         self._job = job
         self._schedule = schedule
-        self._descriptor = descriptor
+        self._part = PartFile(descriptor)
         self._keeper = keeper
         self._versions = versions
         self._counts = threading.Lock()
@@ -154,7 +165,7 @@ class Pipeline:
         keeper = self._thread(self._keeper.run)
         watches = [Watch(settings.floor, line.interrupt) for line in lines]
         workers = [self._thread(partial(self._work, *pair, rate_limit)) for pair in zip(lines, watches)]
-        digests = [self._verify_shards] * shard_digests(self._schedule.shards)
+        digests = [self._verify_shards] * self._schedule.width
         if self._job.needs_merged_digest:
             digests.append(self._digest_merged)
         self._schedule.digests_start(len(digests))
@@ -176,6 +187,7 @@ class Pipeline:
                     thread.join()
             self._keeper.close()
             keeper.join()
+            self._part.close()
         if self._schedule.error is not None:
             raise self._schedule.error
 
@@ -193,12 +205,11 @@ class Pipeline:
     # fetching
 
     def _work(self, connections: Connections, watch: Watch, rate_limit: RateLimit) -> None:
-        buffer = memoryview(bytearray(GRAIN_BYTES))
         with closing(connections):
             while True:
                 span = self._schedule.next_span()
                 try:
-                    self._fetch(span, connections, watch, rate_limit, buffer)
+                    self._fetch(span, connections, watch, rate_limit)
                 except RangesRefusedError:
                     span.shard.sources.refuses_ranges(span.source)
                 except SourceError as failure:
@@ -206,9 +217,7 @@ class Pipeline:
                 finally:
                     self._schedule.release(span)
 
-    def _fetch(
-        self, span: Span, connections: Connections, watch: Watch, rate_limit: RateLimit, buffer: memoryview
-    ) -> None:
+    def _fetch(self, span: Span, connections: Connections, watch: Watch, rate_limit: RateLimit) -> None:
         tiling, source = span.shard.tiling, span.shard.sources[span.source]
         start, end = tiling.piece(span.first).start, tiling.piece(span.last - 1).end
         watch.begin(source.label if span.shard.sources.has_better(span.source) else None)
@@ -217,10 +226,15 @@ class Pipeline:
             self._check_version(span, source.label, stream.validator)
             for number in range(span.first, span.last):
                 piece = tiling.piece(number)
-                view = buffer[: piece.end - piece.start]
-                self._fill(view, stream, source.label, watch, rate_limit)
-                if span.shard.states[number] == TAKEN:  # a source without ranges sends what is here, too
-                    self._store(span, number, piece, view)
+                buffer = self._schedule.buffers.take()
+                is_kept = False
+                try:
+                    self._fill(buffer[: piece.end - piece.start], stream, source.label, watch, rate_limit)
+                    if span.shard.states[number] == TAKEN:  # a source without ranges sends what is here, too
+                        is_kept = self._store(span, number, piece, buffer)
+                finally:
+                    if not is_kept:
+                        self._schedule.buffers.give_back(buffer)
 
     def _fill(self, view: memoryview, stream: Stream, label: str, watch: Watch, rate_limit: RateLimit) -> None:
         have = 0
@@ -235,18 +249,22 @@ class Pipeline:
         with self._counts:
             self.bytes_fetched += have
 
-    def _store(self, span: Span, number: int, piece: Piece, view: memoryview) -> None:
+    def _store(self, span: Span, number: int, piece: Piece, buffer: memoryview) -> bool:
+        """Write a piece, or remember a margin; whether the buffer is kept."""
+        view = buffer[: piece.end - piece.start]
         if piece.destination is None:
-            self._schedule.here(span, number, bytes(view))
-            return
-        write_fully(self._descriptor, view, piece.destination)
+            self._schedule.here(span, number, margin=bytes(view))
+            return False
+        is_kept = self._schedule.buffers.may_keep()
+        self._part.write(view, piece.destination, is_kept)
         tiling = span.shard.tiling
         grain = tiling.first_grain + number - tiling.before
         # Before it is told to the digests, so that in the journal a rejection stands after what it rejects.
         self._keeper.note(Record(HERE, grain, zlib.crc32(view)), len(view))
         with self._counts:
             self.bytes_written += len(view)
-        self._schedule.here(span, number)
+        self._schedule.here(span, number, kept=buffer if is_kept else None)
+        return is_kept
 
     def _check_version(self, span: Span, label: str, validator: Optional[str]) -> None:
         """Without a published digest nothing else tells that the first and the last byte are of one file."""
@@ -267,21 +285,21 @@ class Pipeline:
         self._schedule.digest_ends()
 
     def _verify_shards(self) -> None:
-        buffer = memoryview(bytearray(GRAIN_BYTES))
+        reader = _Reader(SHARD)
         while True:
             with self._counts:
                 shard = next(self._to_verify, None)
             if shard is None:
                 return
-            self._verify(shard, buffer)
+            self._verify(shard, reader)
 
-    def _verify(self, shard: ShardState, buffer: memoryview) -> None:
+    def _verify(self, shard: ShardState, reader: _Reader) -> None:
         job, tiling = shard.job, shard.tiling
         while True:
             hasher = hashlib.sha256()
-            self._feed(hasher, shard, range(tiling.before), buffer)
+            self._feed(reader, hasher, shard, range(tiling.before))
             header = hasher.hexdigest()
-            self._feed(hasher, shard, range(tiling.before, tiling.count), buffer)
+            self._feed(reader, hasher, shard, range(tiling.before, tiling.count))
             found = hasher.hexdigest()
             if found == job.sha256:
                 break
@@ -300,7 +318,6 @@ class Pipeline:
         shards = [shard for shard in self._schedule.shards if shard.tiling.grains]
         shards.sort(key=lambda shard: shard.job.placement.destination_offset)
         gaps = [end - start for start, end in self._job.gaps()]
-        buffer = memoryview(bytearray(GRAIN_BYTES))
         # Before each shard: the state of the digest. Beside it, which fetch of that shard went in.
         states = [hashlib.sha256(self._job.header)]
         seen: List[int] = []
@@ -308,6 +325,7 @@ class Pipeline:
         def still() -> bool:
             return all(shard.generation == generation for shard, generation in zip(shards, seen))
 
+        reader = _Reader(WHOLE, still)
         while self.merged is None:
             try:
                 for shard in shards[len(seen) :]:
@@ -315,7 +333,7 @@ class Pipeline:
                     hasher.update(bytes(gaps[len(seen)]))
                     seen.append(shard.generation)
                     first = shard.tiling.before
-                    self._feed(hasher, shard, range(first, first + shard.tiling.grains), buffer, still)
+                    self._feed(reader, hasher, shard, range(first, first + shard.tiling.grains))
                     states.append(hasher)
                 self._schedule.wait_until_verified(still)
                 hasher = states[-1].copy()
@@ -325,25 +343,17 @@ class Pipeline:
                 first_changed = next(i for i, shard in enumerate(shards) if shard.generation != seen[i])
                 del states[first_changed + 1 :], seen[first_changed:]
 
-    def _feed(
-        self,
-        hasher: Any,
-        shard: ShardState,
-        numbers: range,
-        buffer: memoryview,
-        still: Optional[Callable[[], bool]] = None,
-    ) -> None:
-        """Hash pieces in order as they come. `still` is given by the merged digest alone, which takes no margins."""
-        leads = still is not None or not self._job.needs_merged_digest
+    def _feed(self, reader: _Reader, hasher: Any, shard: ShardState, numbers: range) -> None:
+        """Hash pieces in order as they come."""
+        generation = shard.generation
         number = numbers.start
         while number < numbers.stop:
-            count = self._schedule.ready(shard, number, still or (lambda: True))
+            count = self._schedule.ready(shard, number, reader.still)
             end = min(number + count, numbers.stop)
             fed = number
-            while fed < end and self._feed_piece(hasher, shard, fed, buffer):
+            while fed < end and self._feed_piece(hasher, shard, fed, reader.buffer):
                 fed += 1
-            if leads:
-                self._schedule.hashed(shard, number, fed)
+            self._schedule.hashed(reader.kind, shard, generation, number, fed)
             number = fed
 
     def _feed_piece(self, hasher: Any, shard: ShardState, number: int, buffer: memoryview) -> bool:
@@ -353,9 +363,13 @@ class Pipeline:
             hasher.update(margin)
             return True
         piece = shard.tiling.piece(number)
+        kept = shard.kept.get(number)
+        if kept is not None:
+            hasher.update(kept[: piece.end - piece.start])
+            return True
         view = buffer[: piece.end - piece.start]
         expected = shard.checksums.get(number)  # before the bytes: afterwards it may be of newer ones
-        read_fully(self._descriptor, view, piece.destination or 0)
+        self._part.read(view, piece.destination or 0)
         if expected is not None and zlib.crc32(view) != expected:
             self._schedule.damaged(shard, number)
             return False
@@ -366,20 +380,3 @@ class Pipeline:
 def shard_digests(shards: Sequence[ShardState]) -> int:
     """How many shards to hash at the same time: one for each processor, and two where there is only one."""
     return min(sum(1 for shard in shards if shard.job.sha256), max(2, os.cpu_count() or 1))
-
-
-def write_fully(descriptor: int, data: Any, offset: int) -> None:
-    """Write all of `data` at `offset`."""
-    view = memoryview(data)
-    while view:
-        count = os.pwrite(descriptor, view, offset)
-        view, offset = view[count:], offset + count
-
-
-def read_fully(descriptor: int, view: memoryview, offset: int) -> None:
-    """Fill `view` from `offset` on."""
-    while view:
-        count = os.preadv(descriptor, [view], offset)
-        if not count:
-            raise RackllamaError("the part file was cut short while it was landed", "leave it alone, and run again")
-        view, offset = view[count:], offset + count

@@ -9,16 +9,18 @@ import time
 from collections import Counter
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
+from .buffers import Buffers
 from .errors import RackllamaError
-from .grains import Tiling, span_pieces
+from .grains import GRAIN_BYTES, Tiling, span_pieces
 from .landing_job import ShardJob
 from .sources import SourceError, Sources
 
 MISSING, TAKEN, HERE = 0, 1, 2
 NO_CHECKSUM = -1  # of a damaged piece until it is here again: whatever is read of it meanwhile is wrong
-BATCH_PIECES = 16
-# Fetching further ahead of the digests gains nothing, and drives what they will read out of the page cache.
-MOST_AHEAD_BYTES = 1 << 30
+BATCH_PIECES = 4
+# Fetching further ahead of the digests gains nothing: what comes then has to be read from the disk again.
+MOST_AHEAD_BYTES = 128 << 20
+SHARD, WHOLE = 1, 2  # who reads a piece: the digest of its shard, that of the landed file
 
 
 class AbortedError(Exception):
@@ -32,18 +34,26 @@ class RewoundError(Exception):
 class ShardState:
     """One shard under way. Other threads change it only through the Schedule."""
 
-    def __init__(self, job: ShardJob, tiling: Tiling, sources: Sources, checksums: Dict[int, int]) -> None:
-        """`checksums` are of the pieces, by number, that an earlier run left: none is believed without it."""
+    def __init__(
+        self, job: ShardJob, tiling: Tiling, sources: Sources, checksums: Dict[int, int], hash_whole: bool
+    ) -> None:
+        """`checksums` are of the pieces, by number, that an earlier run left: none is believed without it.
+
+        `hash_whole` says whether the digest of the landed file reads the stored pieces, too.
+        """
         self.job = job
         self.tiling = tiling
         self.sources = sources
         self.checksums = checksums
+        self.readers = (SHARD if job.sha256 else 0) | (WHOLE if hash_whole else 0)
         self.margins: Dict[int, bytes] = {}
+        self.kept: Dict[int, memoryview] = {}  # stored pieces that are in memory as well
         self.generation = 0
         self.workers = 0
         self.verified = job.sha256 is None
         self.states = bytearray(tiling.count)
         self.origins = bytearray(tiling.count)  # 1 + the number of the source, 0 for an earlier run
+        self.unread = bytearray([self.readers]) * tiling.count  # the digests that did not read a piece yet
         for number in range(tiling.count):
             if number in checksums or not (job.sha256 or self.is_stored(number)):
                 self.states[number] = HERE
@@ -81,7 +91,8 @@ class Schedule:
         self.error: Optional[BaseException] = None
         self.bytes_here = sum(shard.bytes_here() for shard in shards)
         self._connections = connections
-        self._width = width
+        self.width = width
+        self.buffers = Buffers(connections, MOST_AHEAD_BYTES // GRAIN_BYTES)
         self._remaining = sum(shard.job.placement.length for shard in shards) - self.bytes_here
         self._unhashed = 0  # bytes handed out in this run and not yet hashed
         self._unread = self.bytes_here  # bytes of earlier runs and not yet hashed
@@ -105,8 +116,8 @@ class Schedule:
                     return self._hand_out(span)
                 self._room.wait(pause)
 
-    def here(self, span: Span, number: int, margin: Optional[bytes] = None) -> None:
-        """A piece was written, or is `margin`."""
+    def here(self, span: Span, number: int, margin: Optional[bytes] = None, kept: Optional[memoryview] = None) -> None:
+        """A piece was written, and perhaps is kept in a buffer; or it is `margin`."""
         shard = span.shard
         with self._lock:
             self._check()
@@ -118,6 +129,8 @@ class Schedule:
                 shard.margins[number] = margin
             else:
                 self.bytes_here += shard.length(number)
+            if kept is not None:
+                shard.kept[number] = kept
             if self._waiting_digests:
                 self._pieces.notify_all()
 
@@ -153,14 +166,15 @@ class Schedule:
                 end += 1
             return end - number
 
-    def hashed(self, shard: ShardState, first: int, last: int) -> None:
-        """The digest that all wait for has taken these pieces."""
+    def hashed(self, reader: int, shard: ShardState, generation: int, first: int, last: int) -> None:
+        """A digest, SHARD or WHOLE, has read these pieces of that generation."""
         with self._lock:
+            if generation != shard.generation:
+                return
             for number in filter(shard.is_stored, range(first, last)):
-                if shard.origins[number]:
-                    self._unhashed -= shard.length(number)
-                else:
-                    self._unread -= shard.length(number)
+                if shard.unread[number] == reader:
+                    self._is_read(shard, number)
+                shard.unread[number] &= ~reader
             self._room.notify_all()
 
     def damaged(self, shard: ShardState, number: int) -> None:
@@ -192,10 +206,13 @@ class Schedule:
             shard.checksums.clear()
             shard.margins.clear()
             for number in range(shard.tiling.count):
-                shard.states[number] = shard.origins[number] = 0
                 if shard.is_stored(number):
+                    if shard.unread[number]:
+                        self._is_read(shard, number)
+                    shard.unread[number] = shard.readers
                     self.bytes_here -= shard.length(number)
                     self._remaining += shard.length(number)
+                shard.states[number] = shard.origins[number] = 0
             self._room.notify_all()
             self._pieces.notify_all()
             return True
@@ -250,6 +267,16 @@ class Schedule:
         self._pieces.wait()
         self._waiting_digests -= 1
 
+    def _is_read(self, shard: ShardState, number: int) -> None:
+        """Nobody is going to read a piece that is here."""
+        if shard.origins[number]:
+            self._unhashed -= shard.length(number)
+        else:
+            self._unread -= shard.length(number)
+        buffer = shard.kept.pop(number, None)
+        if buffer is not None:
+            self.buffers.release(buffer)
+
     def _choose(self, now: float) -> Tuple[Optional[Span], Optional[float]]:
         """A span to fetch now, or how long to wait at most (None: until told)."""
         if self._is_too_far_ahead():
@@ -270,7 +297,7 @@ class Schedule:
                 pauses.append(shard.sources.seconds_until_next(now))
             elif shard.sources.serves_ranges(source) or not shard.workers:
                 usable.append((shard.workers, ordinal, first, source))
-            if len(usable) == self._width:
+            if len(usable) == self.width:
                 break
         if not usable:
             return None, min(pauses, default=None)

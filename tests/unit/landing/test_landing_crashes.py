@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from rackllama.host import landing, pipeline
+from rackllama.host import landing, part_file
 from rackllama.host.errors import RackllamaError
+from rackllama.host.grains import GRAIN_BYTES
 from rackllama.host.journal import GONE, HERE, RECORD_BYTES, Journal, Record, decode, encode, replay
 from rackllama.host.landing import land
 
@@ -67,7 +68,7 @@ def test_a_bit_flipped_in_the_part_file_costs_one_grain(model, hub, tmp_path, se
     assert land(job, tmp_path / "state", FAST).verified
     assert job.destination.read_bytes() == model.merged
     weights, margins = stored(model, list(model.shards)[-1])
-    assert hub.bytes_sent <= weights + margins + MIB
+    assert hub.bytes_sent <= weights + margins + GRAIN_BYTES
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -77,7 +78,7 @@ def test_a_bit_flipped_in_the_journal_costs_one_grain(model, hub, tmp_path, seed
     assert land(job, tmp_path / "state", FAST).verified
     assert job.destination.read_bytes() == model.merged
     weights, margins = stored(model, list(model.shards)[-1])
-    assert hub.bytes_sent <= weights + margins + MIB
+    assert hub.bytes_sent <= weights + margins + GRAIN_BYTES
 
 
 @pytest.mark.parametrize("what", ["removed", "emptied", "zeroed"])
@@ -112,24 +113,24 @@ def test_dead_between_the_rename_and_the_end_it_is_landed(model, hub, tmp_path, 
 
 def test_a_journal_line_stands_only_for_what_is_durable(model, hub, tmp_path, monkeypatch):
     """Order of a batch: writes, then fdatasync of the part file, then the journal."""
-    events, part_descriptors = [], set()
-    write, sync = pipeline.write_fully, os.fdatasync
+    events, part_files = [], set()
+    write, sync = part_file.write_fully, os.fdatasync
 
     def written(descriptor, data, offset):
-        part_descriptors.add(descriptor)
+        part_files.add(os.fstat(descriptor).st_ino)
         write(descriptor, data, offset)
         events.append(("written", offset))
 
     def synced(descriptor):
         sync(descriptor)
-        events.append(("synced", descriptor in part_descriptors))
+        events.append(("synced", os.fstat(descriptor).st_ino in part_files))
 
     def append(journal, records):
         events.extend(("journaled", record.grain) for record in records)
         return real_append(journal, records)
 
     real_append = Journal.append
-    monkeypatch.setattr(pipeline, "write_fully", written)
+    monkeypatch.setattr(part_file, "write_fully", written)
     monkeypatch.setattr(os, "fdatasync", synced)
     monkeypatch.setattr(Journal, "append", append)
     land(model.job(tmp_path, hub.url), tmp_path / "state", FAST)
@@ -144,7 +145,7 @@ def test_a_journal_line_stands_only_for_what_is_durable(model, hub, tmp_path, mo
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_disk_that_fills_up_is_told_and_what_came_is_kept(model, hub, tmp_path, monkeypatch, number):
-    room, write = [2], pipeline.write_fully
+    room, write = [2], part_file.write_fully
 
     def write_while_there_is_room(descriptor, data, offset):
         if not room[0]:
@@ -154,7 +155,7 @@ def test_a_disk_that_fills_up_is_told_and_what_came_is_kept(model, hub, tmp_path
 
     job = model.job(tmp_path, hub.url)
     with monkeypatch.context() as patched:
-        patched.setattr(pipeline, "write_fully", write_while_there_is_room)
+        patched.setattr(part_file, "write_fully", write_while_there_is_room)
         with pytest.raises(RackllamaError, match="is full") as failure:
             land(job, tmp_path / "state", replace(FAST, connections=1))
     assert "what came is kept" in failure.value.remedy
