@@ -96,7 +96,7 @@ class Schedule:
         self._remaining = sum(shard.job.placement.length for shard in shards) - self.bytes_here
         self._unhashed = 0  # bytes handed out in this run and not yet hashed
         self._unread = self.bytes_here  # bytes of earlier runs and not yet hashed
-        self._waiting_digests = 0
+        self._awaited: List[Tuple[ShardState, int]] = []  # by digests, each of which waits for one piece at most
         self._running_digests = 0
         lock = threading.Lock()
         self._lock = lock
@@ -113,6 +113,7 @@ class Schedule:
                 self._check()
                 span, pause = self._choose(time.monotonic())
                 if span:
+                    self._room.notify()  # whoever finds something wakes the next one, so that not all wake for little
                     return self._hand_out(span)
                 self._room.wait(pause)
 
@@ -131,7 +132,7 @@ class Schedule:
                 self.bytes_here += shard.length(number)
             if kept is not None:
                 shard.kept[number] = kept
-            if self._waiting_digests:
+            if (shard, number) in self._awaited:
                 self._pieces.notify_all()
 
     def release(self, span: Span) -> None:
@@ -142,7 +143,7 @@ class Schedule:
                 if shard.states[number] == TAKEN:
                     self._is_missing(shard, number)
             shard.workers -= 1
-            self._room.notify_all()
+            self._room.notify()
 
     def failed(self, span: Span, failure: SourceError) -> None:
         """The source of a span failed."""
@@ -160,7 +161,10 @@ class Schedule:
                     raise RewoundError
                 if shard.states[number] == HERE:
                     break
-                self._wait_for_pieces()
+                self._awaited.append((shard, number))
+                self._room.notify()
+                self._pieces.wait()
+                self._awaited.remove((shard, number))
             end = number + 1
             while end < min(number + BATCH_PIECES, shard.tiling.count) and shard.states[end] == HERE:
                 end += 1
@@ -175,7 +179,8 @@ class Schedule:
                 if shard.unread[number] == reader:
                     self._is_read(shard, number)
                 shard.unread[number] &= ~reader
-            self._room.notify_all()
+            if not self._is_too_far_ahead():
+                self._room.notify()
 
     def damaged(self, shard: ShardState, number: int) -> None:
         """A piece of an earlier run is not what the journal says."""
@@ -187,7 +192,7 @@ class Schedule:
             self.bytes_here -= shard.length(number)
             self._remaining += shard.length(number)
             self._unread -= shard.length(number)
-            self._room.notify_all()
+            self._room.notify()
 
     def accept(self, shard: ShardState) -> None:
         """A shard has its published digest."""
@@ -213,7 +218,7 @@ class Schedule:
                     self.bytes_here -= shard.length(number)
                     self._remaining += shard.length(number)
                 shard.states[number] = shard.origins[number] = 0
-            self._room.notify_all()
+            self._room.notify()
             self._pieces.notify_all()
             return True
 
@@ -224,7 +229,7 @@ class Schedule:
                 self._check()
                 if not still():
                     raise RewoundError
-                self._wait_for_pieces()
+                self._pieces.wait()
 
     # for the one who waits for the whole
 
@@ -260,12 +265,6 @@ class Schedule:
     def _check(self) -> None:
         if self.stopped.is_set():
             raise AbortedError
-
-    def _wait_for_pieces(self) -> None:
-        self._waiting_digests += 1
-        self._room.notify_all()
-        self._pieces.wait()
-        self._waiting_digests -= 1
 
     def _is_read(self, shard: ShardState, number: int) -> None:
         """Nobody is going to read a piece that is here."""
@@ -306,7 +305,7 @@ class Schedule:
 
     def _is_too_far_ahead(self) -> bool:
         # What an earlier run left is read from the disk anyway, and must not hold up the network meanwhile.
-        return self._unhashed > MOST_AHEAD_BYTES and not self._waiting_digests and self._unread <= 0
+        return self._unhashed > MOST_AHEAD_BYTES and not self._awaited and self._unread <= 0
 
     def _span(self, shard: ShardState, first: int, source: int) -> Span:
         if not shard.sources.serves_ranges(source):
