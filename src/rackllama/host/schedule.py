@@ -96,7 +96,8 @@ class Schedule:
         self._remaining = sum(shard.job.placement.length for shard in shards) - self.bytes_here
         self._unhashed = 0  # bytes handed out in this run and not yet hashed
         self._unread = self.bytes_here  # bytes of earlier runs and not yet hashed
-        self._awaited: List[Tuple[ShardState, int]] = []  # by digests, each of which waits for one piece at most
+        self._awaited: List[Tuple[ShardState, int]] = []  # pieces that digests wait for, one each at most
+        self._waiting_digests = 0  # for a piece, or for the end of others
         self._running_digests = 0
         lock = threading.Lock()
         self._lock = lock
@@ -162,8 +163,7 @@ class Schedule:
                 if shard.states[number] == HERE:
                     break
                 self._awaited.append((shard, number))
-                self._room.notify()
-                self._pieces.wait()
+                self._wait_for_pieces()
                 self._awaited.remove((shard, number))
             end = number + 1
             while end < min(number + BATCH_PIECES, shard.tiling.count) and shard.states[end] == HERE:
@@ -229,7 +229,7 @@ class Schedule:
                 self._check()
                 if not still():
                     raise RewoundError
-                self._pieces.wait()
+                self._wait_for_pieces()
 
     # for the one who waits for the whole
 
@@ -242,6 +242,7 @@ class Schedule:
         with self._lock:
             self._running_digests -= 1
             self._end.notify_all()
+            self._room.notify()
 
     def wait(self, seconds: float) -> bool:
         """Wait for the end, at most so long; whether it is over. Raises what a thread failed with."""
@@ -276,6 +277,13 @@ class Schedule:
         if buffer is not None:
             self.buffers.release(buffer)
 
+    def _wait_for_pieces(self) -> None:
+        self._waiting_digests += 1
+        if self._waiting_digests == self._running_digests:
+            self._room.notify()
+        self._pieces.wait()
+        self._waiting_digests -= 1
+
     def _choose(self, now: float) -> Tuple[Optional[Span], Optional[float]]:
         """A span to fetch now, or how long to wait at most (None: until told)."""
         if self._is_too_far_ahead():
@@ -304,8 +312,10 @@ class Schedule:
         return self._span(self.shards[ordinal], first, source), None
 
     def _is_too_far_ahead(self) -> bool:
-        # What an earlier run left is read from the disk anyway, and must not hold up the network meanwhile.
-        return self._unhashed > MOST_AHEAD_BYTES and not self._awaited and self._unread <= 0
+        # One digest that waits must not have the other one left behind, and its pieces driven out of memory; what an
+        # earlier run left is read from the disk anyway, and must not hold up the network meanwhile.
+        digests_are_busy = self._waiting_digests < self._running_digests
+        return self._unhashed > MOST_AHEAD_BYTES and digests_are_busy and self._unread <= 0
 
     def _span(self, shard: ShardState, first: int, source: int) -> Span:
         if not shard.sources.serves_ranges(source):
