@@ -68,15 +68,15 @@ class Tiling:
         return self.placement.destination_offset // GRAIN_BYTES
 
 
-def span_pieces(remaining_bytes: int, connections: int, ahead_bytes: int) -> int:
-    """How many pieces to ask for at once.
+def span_bytes(remaining_bytes: int, connections: int, ahead_bytes: int) -> int:
+    """How many bytes to ask for at once, to the end of the piece that they end in.
 
     Few while the digests are close behind, so that they need not wait for one connection's long range; many once they
     have work ahead of them; few again towards the end, so that all connections end together.
     """
     fair = remaining_bytes // (2 * connections)
     wanted = min(SPAN_BYTES, fair, max(2 * SMALLEST_SPAN_BYTES, ahead_bytes // 4))
-    return max(SMALLEST_SPAN_BYTES, wanted) // GRAIN_BYTES
+    return max(SMALLEST_SPAN_BYTES, wanted)
 
 
 def _pieces(size: int) -> int:

@@ -11,7 +11,7 @@ from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from .buffers import Buffers
 from .errors import RackllamaError
-from .grains import GRAIN_BYTES, Tiling, span_pieces
+from .grains import GRAIN_BYTES, Tiling, span_bytes
 from .landing_job import ShardJob
 from .sources import SourceError, Sources
 
@@ -320,9 +320,9 @@ class Schedule:
     def _span(self, shard: ShardState, first: int, source: int) -> Span:
         if not shard.sources.serves_ranges(source):
             return Span(shard, 0, shard.tiling.count, source)
-        last = first + 1
-        most = first + span_pieces(self._remaining, self._connections, self._unhashed)
-        while last < min(most, shard.tiling.count) and shard.states[last] == MISSING:
+        last, left = first, span_bytes(self._remaining, self._connections, self._unhashed)
+        while left > 0 and last < shard.tiling.count and shard.states[last] == MISSING:
+            left -= shard.length(last)
             last += 1
         return Span(shard, first, last, source)
 

@@ -10,7 +10,7 @@ from .model import MIB, Model, make_model
 
 @pytest.fixture(scope="session")
 def model() -> Model:
-    return make_model(3 * MIB + 5, 2 * MIB, 777)
+    return make_model(5 * MIB + 5, 2 * MIB, 777)
 
 
 @pytest.fixture
