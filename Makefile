@@ -6,6 +6,8 @@ SHELL := /bin/bash
 LAB ?= lab
 HOSTS ?= 1
 SUITE ?= bookworm
+SIZE ?= 250m
+ROUNDS ?= 3
 PHASES := lint unit contract depot molecule e2e
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -85,6 +87,10 @@ e2e: depot ## Upstream's own tools, and one lab host from nothing to answers, wi
 .PHONY: test-slow
 test-slow: depot ## What takes longer; last results in docs/test-results.md
 	pytest tests/unit tests/e2e -m slow
+
+.PHONY: bench-landing
+bench-landing: depot ## A landing and the manual ways in turns: make bench-landing SIZE=4g ROUNDS=5
+	@python -m tests.bench.$(if $(LARGER_THAN_MEMORY),small_memory,landing --size $(SIZE) --rounds $(ROUNDS) $(if $(JSON),--json $(JSON)))
 
 ##@ Keep it
 

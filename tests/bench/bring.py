@@ -1,0 +1,35 @@
+"""Bring one model, as `rackllama-host land JOB.json` does, with its state in a folder of its own.
+
+    python tests/bench/bring.py JOB.json STATE
+
+Prints JSON: `landed_at`, by the clock that all processes share, and `resident`, the most memory it had, in bytes.
+"""
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+from rackllama.host.landing import LandingOptions
+from rackllama.host.model import bring, wanted_model
+from rackllama.host.progress import Progress
+
+
+def main() -> None:
+    """Bring the model."""
+    landed_at = 0.0
+
+    def watch(progress: Progress) -> None:
+        nonlocal landed_at
+        if progress.phase == "landed":
+            landed_at = time.monotonic()
+
+    job = json.loads(Path(sys.argv[1]).read_text())
+    bring(wanted_model(job), LandingOptions(reserve_bytes=0), watch, landings=Path(sys.argv[2]))
+    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"landed_at": landed_at, "resident": resident}))
+
+
+if __name__ == "__main__":
+    main()
