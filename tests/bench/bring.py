@@ -1,5 +1,7 @@
 """Bring one model, as `rackllama-host land JOB.json` does, with its state in a folder of its own.
 
+It ends when Ollama has the model, before the model is loaded and tried, which no other way does.
+
     python tests/bench/bring.py JOB.json STATE
 
 Prints JSON: `landed_at`, by the clock that all processes share, and `resident`, the most memory it had, in bytes.
@@ -9,11 +11,16 @@ import json
 import resource
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from rackllama.host.landing import LandingOptions
 from rackllama.host.model import bring, wanted_model
 from rackllama.host.progress import Progress
+
+
+class CreatedError(Exception):
+    """Ollama has the model."""
 
 
 def main() -> None:
@@ -24,9 +31,12 @@ def main() -> None:
         nonlocal landed_at
         if progress.phase == "landed":
             landed_at = time.monotonic()
+        if progress.phase == "trying":
+            raise CreatedError
 
     job = json.loads(Path(sys.argv[1]).read_text())
-    bring(wanted_model(job), LandingOptions(reserve_bytes=0), watch, landings=Path(sys.argv[2]))
+    with suppress(CreatedError):
+        bring(wanted_model(job), LandingOptions(reserve_bytes=0), watch, landings=Path(sys.argv[2]))
     resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
     print(json.dumps({"landed_at": landed_at, "resident": resident}))
 
