@@ -147,8 +147,8 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import landing_unit
-from ansible_collections.rackllama.llm.plugins.module_utils.model import found_model, plan, wanted_model
-from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.model import wanted_model
+from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, failing_clearly, working_on
 from ansible_collections.rackllama.llm.plugins.module_utils.progress import progress_text
 
 SHARD = {
@@ -157,6 +157,8 @@ SHARD = {
     "sha256": {"type": "str", "required": True},
     "size": {"type": "int"},
 }
+
+LEAST = {"connections": 1, "reserve_gib": 0, "rate_limit_mib_per_second": 0, "wait_seconds": 0}
 
 
 def main() -> None:
@@ -185,23 +187,30 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
+    for name, least in LEAST.items():
+        if module.params[name] < least:
+            module.fail_json(msg=f"{name} is {module.params[name]}, and {least} is the least")
     job = dict(module.params)
     wait_seconds, may_start = job.pop("wait_seconds"), job.pop("start")
-    wanted = wanted_model(job)
+    with failing_clearly(module, job["slug"]):
+        wanted = wanted_model(job)
+    link = Path(job["link"]) if job["link"] else None
     landing, told = False, None
     with working_on(module, wanted.slug):
-        steps = plan(wanted, found_model(wanted))
-        link = Path(job["link"]) if job["link"] else None
-        if landing_unit.lacks_link(wanted, link):
-            steps.append("link")
         files = landing_unit.changed_files(wanted, job)
+        steps = landing_unit.needed(wanted, link)
         if not module.check_mode:
-            landing_unit.write(files)
-            if steps not in ([], ["link"]) and may_start and (files or not landing_unit.is_running(wanted.slug)):
+            if may_start and files:
+                # What runs has another job. Stopped before the new one is written, it never ends with a stale one.
+                landing_unit.stop(wanted.slug)
+                landing_unit.write(files, wanted, link)
+                steps = landing_unit.needed(wanted, link)
+            works = steps not in ([], ["link"])
+            if may_start and works and not landing_unit.is_running(wanted.slug):
                 landing_unit.start(wanted.slug)
-            if steps:
+            if works:
                 landing_unit.wait(wanted.slug, wait_seconds)
-            landing = landing_unit.is_running(wanted.slug)
+                landing = landing_unit.is_running(wanted.slug)
             if landing:
                 told = landing_unit.progress(wanted.slug)
             else:

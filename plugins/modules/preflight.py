@@ -32,6 +32,10 @@ options:
     description: Where the engine keeps models.
     type: path
     default: /var/lib/ollama/models
+  reserve_gib:
+    description: What must stay free there beside them.
+    type: float
+    default: 1
 author: The rackllama maintainers
 attributes:
   check_mode:
@@ -74,18 +78,21 @@ def main() -> None:
             "downloads": {"type": "list", "elements": "dict", "default": []},
             "models": {"type": "list", "elements": "dict", "default": []},
             "models_dir": {"type": "path", "default": "/var/lib/ollama/models"},
+            "reserve_gib": {"type": "float", "default": 1},
         },
         supports_check_mode=True,
     )
     given = module.params
     name = given["name"]
     models = [wanted_model({**model, "store": given["models_dir"]}) for model in given["models"]]
+    reserve = int(given["reserve_gib"] * 2**30)
     with failing_clearly(module, name):
+        needed = preflight.bytes_for_models(models)
         checks = [
             *preflight.host_checks(),
             *(preflight.port_check(name, port) for port in given["ports"]),
             preflight.room_check(preflight.RELEASES, preflight.bytes_for_releases(given["downloads"])),
-            preflight.room_check(Path(given["models_dir"]), preflight.bytes_for_models(models)),
+            preflight.room_check(Path(given["models_dir"]), needed + reserve if needed else 0),
         ]
     exit_with_report(module, name, report(platform.node(), checks))
 

@@ -22,6 +22,7 @@ from rackllama.lab.depot.depot import default_depot, is_filled
 from rackllama.lab.depot.recipes import GEMMA
 from rackllama.mirror.lock import find, in_shard_order, read_lock
 
+from ..unit.gguf_files import EVERY_TYPE, ODD_SHAPES, Model
 from .conftest import OllamaServer, running_ollama
 
 OPTIONS = LandingOptions(reserve_bytes=0)
@@ -134,6 +135,79 @@ def test_what_was_landed_waits_for_ollama(ollama_program, tmp_path, gemma, landi
         later = replace(nobody, ollama_url=server.api.url)
         assert bring(later, OPTIONS, landings=landings) == ["create"]
         assert server.api.chat("gemma:q4", QUESTION, {"num_predict": 2}).tokens > 0
+
+
+def test_what_a_server_prunes_as_it_starts_is_a_blob_again(ollama_program, tmp_path, gemma, landings, monkeypatch):
+    monkeypatch.setattr("rackllama.host.model.API_SECONDS", 0.0)
+    nobody = replace(gemma, ollama_url="http://127.0.0.1:9", store=tmp_path / "second" / "models")
+    nobody.store.mkdir(parents=True)
+    with pytest.raises(RackllamaError, match="does not answer"):
+        bring(nobody, OPTIONS, landings=landings)
+    blob = OllamaStore(nobody.store).blob(next(records(landings))["weights"]["blob"])
+    with running_ollama(ollama_program, tmp_path / "second") as server:
+        later = replace(nobody, ollama_url=server.api.url)
+        # As where both start at once after a boot: the unit has looked, and then Ollama removes what no model names.
+        monkeypatch.setattr("rackllama.host.model._wait_for", lambda *_: blob.unlink())
+        assert bring(later, OPTIONS, landings=landings) == ["create"]
+        assert server.api.chat("gemma:q4", QUESTION, {"num_predict": 2}).tokens > 0
+
+
+def test_other_weights_declared_before_the_first_were_served_take_their_place(gemma, landings, monkeypatch, tmp_path):
+    monkeypatch.setattr("rackllama.host.model.API_SECONDS", 0.0)
+    tiny = tmp_path / "tiny.gguf"
+    tiny.write_bytes(Model(EVERY_TYPE, ODD_SHAPES).file)
+    first = replace(gemma, weights=Weights((Shard("tiny.gguf", (str(tiny),)),)), ollama_url="http://127.0.0.1:9")
+    with pytest.raises(RackllamaError, match="does not answer"):
+        bring(first, OPTIONS, landings=landings)
+    assert bring(gemma, OPTIONS, landings=landings) == ["land", "create"]
+
+
+def test_what_another_declaration_left_unfinished_is_tidied_up(gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    left = gemma.store / "landing" / f"gemma.{'0' * 16}.part"
+    left.write_bytes(b"half")
+    assert bring(gemma, OPTIONS, landings=landings) == ["tidy"]
+    assert not left.exists()
+    assert bring(gemma, OPTIONS, landings=landings) == []
+
+
+def test_beside_a_model_whose_name_is_written_in_another_case(ollama, gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    digest = next(records(landings))["weights"]["blob"]
+    OllamaStore(gemma.store).write_bare_model("hub.example/somebody/Other:Q4_K_M", digest)
+    second = replace(gemma, slug="second", name="gemma:q4_k_m")
+    assert bring(second, OPTIONS, landings=landings) == ["create"]  # which Ollama calls gemma:Q4_K_M
+    assert bring(second, OPTIONS, landings=landings) == []
+    assert ollama.api.chat("gemma:q4_k_m", QUESTION, {"num_predict": 2}).tokens > 0
+
+
+def test_a_lost_small_blob_is_put_back(ollama, gemma, landings):
+    bring(gemma, OPTIONS, landings=landings)
+    store = OllamaStore(gemma.store)
+    small = min((layer for layer in store.model("gemma:q4").layers), key=lambda layer: layer.size)
+    store.blob(small.digest).unlink()
+    assert bring(gemma, OPTIONS, landings=landings) == ["create"]
+    assert ollama.api.chat("gemma:q4", QUESTION, {"num_predict": 2}).tokens > 0
+
+
+def test_settings_that_ollama_refuses_leave_nothing_behind(ollama, gemma, landings):
+    broken = replace(gemma, settings=ModelSettings(template="{{ .Foo"))
+    with pytest.raises(RackllamaError, match="template error"):
+        bring(broken, OPTIONS, landings=landings)
+    assert ollama.api.models() == []
+
+
+def test_a_wrong_digest_of_the_whole_destroys_no_other_model(ollama, gemma, landings, tmp_path):
+    bring(gemma, OPTIONS, landings=landings)
+    digest = next(records(landings))["weights"]["blob"]
+    file = tmp_path / "tiny.gguf"
+    file.write_bytes(Model(EVERY_TYPE, ODD_SHAPES).file)
+    sha256 = hashlib.sha256(file.read_bytes()).hexdigest()
+    shard = Shard("tiny.gguf", (str(file),), file.stat().st_size, sha256)
+    claimed = Weights((shard,), sha256=digest.removeprefix("sha256:"))
+    with pytest.raises(RackllamaError, match=r"is a blob of .*gemma:q4 already"):
+        bring(replace(gemma, slug="tiny", name="tiny:1", weights=claimed), OPTIONS, landings=landings)
+    assert ollama.api.chat("gemma:q4", QUESTION, {"num_predict": 2}).tokens > 0
 
 
 def test_a_server_with_another_store_is_told_from_ours(gemma, landings, tmp_path):

@@ -143,14 +143,21 @@ def test_a_damaged_shard_is_refused(hub, lock, tmp_path, capsys):
     assert not (tmp_path / "tiny.gguf").exists()
 
 
-def test_a_header_from_a_lying_mirror_does_not_get_into_the_file(hub, lock, tmp_path, capsys):
+def test_a_damaged_header_at_the_mirror_is_found_and_read_from_upstream(hub, lock, tmp_path, capsys):
     lock.write_text(lock.read_text().replace(UPSTREAM, f"{hub.url}/tiny"))
     host = hub.url.removeprefix("http://")
     hub.files[f"/liar/{host}/tiny/{FIRST}"] = SHARDS[FIRST].replace(b"full-width", b"half-width")
-    told = refused(
-        capsys, "tiny:q4_k_m", "--out", tmp_path / "tiny.gguf", "--lock", lock, "--mirror", f"{hub.url}/liar"
-    )
-    assert f"the layout was not computed from the header of {FIRST}" in told
+    out = tmp_path / "tiny.gguf"
+    result = landed(capsys, "tiny:q4_k_m", "--out", out, "--lock", lock, "--mirror", f"{hub.url}/liar")
+    assert out.read_bytes() == merged()
+    assert result["sha256"] == hashlib.sha256(merged()).hexdigest()
+
+
+def test_a_damaged_header_and_no_other_source_is_told(hub, lock, tmp_path, capsys):
+    lock.write_text(lock.read_text().replace(UPSTREAM, f"{hub.url}/tiny"))
+    hub.files[f"/tiny/{FIRST}"] = SHARDS[FIRST].replace(b"full-width", b"half-width")
+    told = refused(capsys, "tiny:q4_k_m", "--out", tmp_path / "tiny.gguf", "--lock", lock)
+    assert "has not the published sha256" in told
     assert not (tmp_path / "tiny.gguf").exists()
 
 

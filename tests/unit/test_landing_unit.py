@@ -63,12 +63,23 @@ def test_a_job_is_written_when_it_differs_and_left_alone_when_not(gemma):
     job = {"slug": "gemma", "name": "gemma:q4"}
     files = changed_files(gemma, job)
     assert [file.path.name for file in files] == ["gemma.json", "gemma.Modelfile"]
-    landing_unit.write(files)
+    landing_unit.write(files, gemma, None)
     assert landing_unit.jobs() == {"gemma": job}
     assert changed_files(gemma, job) == []
     hotter = replace(gemma, settings=ModelSettings(parameters={"temperature": 1}))
     (modelfile,) = changed_files(hotter, job)
     assert modelfile.diff()["after"] == "FROM a.gguf\nPARAMETER temperature 1\n"
+
+
+def test_a_name_that_is_no_longer_wanted_goes_with_the_job_that_wanted_it(gemma, tmp_path):
+    link = tmp_path / "gemma.gguf"
+    link_weights(gemma, link)
+    job = {"slug": "gemma", "name": "gemma:q4", "link": str(link)}
+    landing_unit.write(changed_files(gemma, job), gemma, link)
+    assert link.exists()
+    landing_unit.write(changed_files(gemma, {**job, "link": None}), gemma, None)
+    assert not link.exists()
+    assert OllamaStore(gemma.store).has(BLOB)
 
 
 def test_a_damaged_job_is_none(gemma):

@@ -1,12 +1,13 @@
 """Ollama's store on the disk: what is put there, what is found there, and what is refused."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama_store import OllamaStore
+from rackllama.host.ollama_store import OllamaStore, is_same_name
 from rackllama.host.scrub import blob_checks
 
 WEIGHTS = b"GGUF and more"
@@ -42,6 +43,45 @@ def test_a_blob_that_was_cut_short_is_replaced(store, landed):
     assert not store.has(DIGEST, len(WEIGHTS))
     store.adopt(landed, DIGEST)
     assert store.blob(DIGEST).read_bytes() == WEIGHTS
+
+
+def test_what_bears_the_name_and_is_not_the_landed_file_is_replaced(store, landed):
+    store.blob(DIGEST).write_bytes(bytes(len(WEIGHTS)))  # as a power cut may leave it
+    store.adopt(landed, DIGEST)
+    assert store.blob(DIGEST).read_bytes() == WEIGHTS
+
+
+def test_a_name_is_one_in_whatever_case_and_with_what_is_left_out(store, landed):
+    store.adopt(landed, DIGEST)
+    store.write_bare_model("Gemma:Q4", DIGEST)
+    assert store.model("gemma:q4") == store.model("registry.ollama.ai/library/GEMMA:q4") is not None
+    assert is_same_name("gemma", "library/Gemma:LATEST")
+
+
+def test_a_model_without_one_of_its_blobs_is_none(store, landed):
+    store.adopt(landed, DIGEST)
+    store.write_bare_model("gemma:q4", DIGEST)
+    store.blob(DIGEST).write_bytes(b"cut")
+    assert store.model("gemma:q4") is None
+
+
+def test_a_model_is_removed_with_the_blobs_that_no_other_has(store, landed):
+    store.adopt(landed, DIGEST)
+    store.release(landed)
+    store.write_bare_model("gemma:q4", DIGEST)
+    store.write_bare_model("gemma:q8", DIGEST)
+    store.remove("gemma:q4")
+    assert store.names() == ["registry.ollama.ai/library/gemma:q8"]
+    assert store.has(DIGEST)
+    store.remove("gemma:q8")
+    assert list(store.blobs()) == []
+
+
+def test_a_pipe_in_the_place_of_a_manifest_holds_nobody_up(store):
+    path = store.root / "manifests" / "registry.ollama.ai" / "library" / "gemma" / "q4"
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    assert store.model("gemma:q4") is None
 
 
 def test_a_link_in_the_place_of_a_blob_is_no_blob(store, landed):

@@ -267,7 +267,7 @@ def _inline_shards(slug: str, declaration: Mapping[str, Any]) -> tuple[LockedFil
     source, shards = declaration.get("source"), declaration["shards"]
     places = "https://HOST/FOLDER, s3://BUCKET/FOLDER or file:///FOLDER"
     remedy = f"give source: {places}, and shards: [{{name: FILE, sha256: HEX, size: BYTES}}, ...]"
-    if not isinstance(source, str) or not re.fullmatch(r"(https?://[^\s/]+|s3://[^\s/]+|file://)(/\S*)?", source):
+    if not isinstance(source, str) or not re.fullmatch(r"(https?://[^\s/@]+|s3://[^\s/@]+|file://)(/\S*)?", source):
         raise RackllamaError(f"{slug} is declared inline with the source {source!r}", remedy)
     if not isinstance(shards, Sequence) or not all(isinstance(shard, Mapping) for shard in shards):
         raise RackllamaError(f"{slug} is declared inline with shards that are no list of mappings", remedy)

@@ -1,13 +1,16 @@
 """Files that are either whole or absent, whatever happens while they are written."""
 
+import contextlib
 import hashlib
 import json
 import os
+import stat
 import tempfile
 from pathlib import Path
-from typing import Any, Optional, Tuple
+from typing import Any, Iterator, Optional, Tuple
 
 CHUNK_BYTES = 1 << 20
+LARGEST_RECORD_BYTES = 16 << 20
 
 
 def read_text(path: Path) -> Optional[str]:
@@ -18,9 +21,28 @@ def read_text(path: Path) -> Optional[str]:
         return None
 
 
+def read_record(path: Path) -> Optional[str]:
+    """The text of a small file that a service may have written; None where it is no plain file, too large or no text.
+
+    For root, who must neither hang at a pipe nor read without end.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return None
+        data = file.read(LARGEST_RECORD_BYTES + 1)
+    try:
+        return data.decode() if len(data) <= LARGEST_RECORD_BYTES else None
+    except UnicodeDecodeError:
+        return None
+
+
 def read_json(path: Path) -> Optional[Any]:
     """The document in a JSON file, or None where there is none or it is damaged: both mean "not recorded"."""
-    text = read_text(path)
+    text = read_record(path)
     if text is None:
         return None
     try:
@@ -92,3 +114,22 @@ def hash_file(path: Path) -> "Tuple[hashlib._Hash, int]":
 def digest(document: Any) -> str:
     """The sha256 of a JSON document, in hexadecimal."""
     return hashlib.sha256(json_text(document).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def as_owner_of(folder: Path) -> Iterator[None]:
+    """As root, do what happens in a folder of somebody else's as that one: no link there can lead root astray then."""
+    owner = folder.stat()
+    if os.geteuid() != 0 or owner.st_uid == 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)

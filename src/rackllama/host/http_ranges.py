@@ -209,7 +209,10 @@ class HttpSource:
         raise SourceError(f"{self.label} redirects without end", final=True)
 
     def _headers(self, address: str, headers: Mapping[str, str]) -> Dict[str, str]:
-        token = self._tokens.get(urlsplit(address).netloc.lower())
+        parts, own = urlsplit(address), urlsplit(self._address)
+        # Whoever redirects must not be able to have a token sent in the clear.
+        safe = parts.scheme == "https" or (parts.scheme, parts.netloc) == (own.scheme, own.netloc)
+        token = self._tokens.get(parts.netloc.lower()) if safe else None
         authorization = {"Authorization": f"Bearer {token}"} if token else {}
         plain = {"User-Agent": "rackllama", "Accept-Encoding": "identity", **headers, **authorization}
         return self._sign(address, plain) if self._sign and address == self._address else plain

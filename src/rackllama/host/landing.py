@@ -14,6 +14,7 @@ it was. Below the state directory, for each slug:
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import signal
@@ -54,9 +55,8 @@ class StoppedError(RackllamaError):
 class LandingOptions:
     """How to land. `staging` holds the part file (default: beside the destination), on the destination's file system.
 
-    `reserve_bytes` stay free on it. `tokens` are bearer tokens by host, `rate_limit` is in bytes a second, and `owner`
-    the uid and gid of the landed file. A source is given up after failing for `patience_seconds`, and one below the
-    `floor` is asked only where no other is left.
+    `reserve_bytes` stay free on it. `tokens` are bearer tokens by host, `rate_limit` is in bytes a second. A source is
+    given up after failing for `patience_seconds`, and one below the `floor` is asked only where no other is left.
     """
 
     staging: Optional[Path] = None
@@ -64,7 +64,6 @@ class LandingOptions:
     connections: int = 8
     rate_limit: Optional[float] = None
     tokens: Mapping[str, str] = field(default_factory=dict, repr=False)
-    owner: Optional[Tuple[int, int]] = None
     patience_seconds: float = 300.0
     backoff_seconds: float = 0.5
     timeout_seconds: float = 60.0
@@ -166,9 +165,9 @@ def _land(job: LandingJob, state: Path, options: LandingOptions, report: "_Repor
         written = skeleton_bytes + pipeline.bytes_written + keeper.bytes_written
         landed = Landed(digest, pipeline.bytes_fetched, written, time.monotonic() - started, verified)
         # Before the rename: a run that dies after it finds here what it landed.
-        record = {"identity": job.identity, "sha256": landed.sha256, "verified": landed.verified}
+        record = {**_what(job), "sha256": landed.sha256, "verified": landed.verified}
         write_json(state / "landed.json", record)
-        _commit(part, descriptor, job.destination, options.owner)
+        _commit(part, descriptor, job.destination)
     _remove_journal(job, state)
     return landed
 
@@ -177,14 +176,44 @@ def _recorded(job: LandingJob, state: Path) -> Optional[Landed]:
     """What an earlier run landed of this very job, where it is still there."""
     if not os.path.lexists(job.destination):
         return None
-    record: Dict[str, Any] = read_json(state / "landed.json") or {}
-    found = job.destination.lstat()
-    if record.get("identity") != job.identity or not stat.S_ISREG(found.st_mode) or found.st_size != job.size:
+    record = _record_of(job, state)
+    if not record:
         raise RackllamaError(
             f"{job.destination} exists already, and is not what this job landed", "move it away, or land elsewhere"
         )
     _remove_journal(job, state)
     return Landed(record["sha256"], 0, 0, 0.0, record["verified"])
+
+
+def is_landed(job: LandingJob, state_dir: Path) -> bool:
+    """Whether this very job has landed what is at its destination."""
+    return os.path.lexists(job.destination) and bool(_record_of(job, state_dir / job.slug))
+
+
+def remove_unfinished(slug: str, state_dir: Path, staging: Path) -> None:
+    """Remove what landings of a slug have left unfinished in their staging and state directories."""
+    for path in unfinished(slug, staging):
+        path.unlink()
+    for path in [*(state_dir / slug).glob("*.journal"), *(state_dir / slug).glob("*.versions.json")]:
+        path.unlink()
+
+
+def unfinished(slug: str, staging: Path) -> List[Path]:
+    """The part files that landings of a slug have left."""
+    return sorted(staging.glob(f"{slug}.{'[0-9a-f]' * 16}.part"))
+
+
+def _what(job: LandingJob) -> Dict[str, str]:
+    return {"identity": job.identity, "header": hashlib.sha256(job.header).hexdigest()}
+
+
+def _record_of(job: LandingJob, state: Path) -> Dict[str, Any]:
+    """What was recorded of this very job, where what it landed is still there; empty otherwise."""
+    record = read_json(state / "landed.json")
+    found = job.destination.lstat()
+    if not isinstance(record, dict) or not stat.S_ISREG(found.st_mode) or found.st_size != job.size:
+        return {}
+    return record if {key: record.get(key) for key in _what(job)} == _what(job) else {}
 
 
 def _preflight(job: LandingJob, staging: Path, part: Path, options: LandingOptions) -> None:
@@ -199,8 +228,6 @@ def _preflight(job: LandingJob, staging: Path, part: Path, options: LandingOptio
             f"{staging} is not on the file system of {job.destination}, so that no rename leads there",
             f"choose a staging directory on the file system of {job.destination.parent}",
         )
-    if options.owner and os.geteuid() != 0 and options.owner[0] != os.geteuid():
-        raise RackllamaError(f"only root can give {job.destination} to another user", "run as root, or as that user")
     have = part.lstat().st_blocks * 512 if os.path.lexists(part) else 0
     needed = max(0, job.size - have) + options.reserve_bytes
     free = shutil.disk_usage(staging).free
@@ -278,10 +305,8 @@ def _source(address: str, shard: ShardJob, options: LandingOptions) -> Source:
     return file_source(address, shard.name, shard.size)
 
 
-def _commit(part: Path, descriptor: int, destination: Path, owner: Optional[Tuple[int, int]]) -> None:
+def _commit(part: Path, descriptor: int, destination: Path) -> None:
     """Give the whole file its name, durably: the one step that makes it visible."""
-    if owner:
-        os.fchown(descriptor, *owner)
     os.fchmod(descriptor, 0o644)
     os.fsync(descriptor)
     part.rename(destination)
@@ -301,12 +326,7 @@ def _forget_unverified(job: LandingJob, journal: Journal) -> None:
 
 def _remove_others(job: LandingJob, state: Path, staging: Path) -> None:
     """Remove what earlier jobs of this slug left unfinished: their bytes belong to another file."""
-    left = [
-        *staging.glob(f"{job.slug}.{'[0-9a-f]' * 16}.part"),
-        *state.glob("*.journal"),
-        *state.glob("*.versions.json"),
-    ]
-    for path in left:
+    for path in [*unfinished(job.slug, staging), *state.glob("*.journal"), *state.glob("*.versions.json")]:
         if job.identity not in path.name:
             path.unlink()
 

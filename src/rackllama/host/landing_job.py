@@ -18,6 +18,14 @@ LARGEST_GAP_BYTES = 1 << 20  # padding; more means that a shard is missing
 COMPUTE_AGAIN = "compute the job again from the shards' headers"
 
 
+class LayoutError(RackllamaError):
+    """The layout was computed from a header that is not the published shard's; `header_sha256` tells which one."""
+
+    def __init__(self, shard: str, header_sha256: str) -> None:
+        super().__init__(f"the layout was not computed from the header of {shard}", COMPUTE_AGAIN)
+        self.header_sha256 = header_sha256
+
+
 @dataclass(frozen=True)
 class Placement:
     """`length` bytes of a shard from `source_offset` on go to `destination_offset` of the landed file."""
@@ -69,8 +77,12 @@ class LandingJob:
 
     @property
     def identity(self) -> str:
-        """Names this job's part file and journal: whatever changes a byte of the result changes it. Sources do not."""
-        hasher = hashlib.sha256(self.header)
+        """Names this job's part file and journal: whatever changes a shard's byte in them changes it. Sources do not.
+
+        Nor does the header, which each run writes anew, where published digests tell which shards are meant.
+        """
+        published = all(shard.sha256 for shard in self.shards)
+        hasher = hashlib.sha256(b"" if published else self.header)
         places = [
             (shard.size, shard.sha256, *(getattr(shard.placement, field.name) for field in fields(Placement)))
             for shard in self.shards

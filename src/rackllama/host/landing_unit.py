@@ -4,6 +4,7 @@ It works on when the connection or the play that started it is gone, and at each
 left to do. What it is to do stands in its job.
 """
 
+import contextlib
 import os
 import shutil
 import time
@@ -13,7 +14,8 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from . import systemd
 from .errors import RackllamaError
-from .files import json_text, read_json, read_text, sync_directory, write_atomically
+from .files import as_owner_of, json_text, read_json, read_text, sync_directory, write_atomically
+from .landing import unfinished
 from .model import JOBS, LANDINGS, PROGRESS, WantedModel, found_model, plan
 from .modelfile import render
 from .module import difference
@@ -53,10 +55,18 @@ def changed_files(wanted: WantedModel, job: Mapping[str, Any]) -> List[JobFile]:
     return [file for file in files if file.before != file.after]
 
 
-def write(files: List[JobFile]) -> None:
-    """Put the files in place."""
+def write(files: List[JobFile], wanted: WantedModel, link: Optional[Path]) -> None:
+    """Put the files in place. Another name of the weights that the job before had given is taken away."""
+    before = jobs().get(wanted.slug, {}).get("link")
+    if before and Path(before) != link:
+        Path(before).unlink(missing_ok=True)
     for file in files:
         write_atomically(file.path, file.after)
+
+
+def needed(wanted: WantedModel, link: Optional[Path]) -> List[str]:
+    """The steps that a model needs on this host: the unit's, and `link`."""
+    return plan(wanted, found_model(wanted)) + (["link"] if lacks_link(wanted, link) else [])
 
 
 def is_running(slug: str) -> bool:
@@ -64,11 +74,14 @@ def is_running(slug: str) -> bool:
     return systemd.active_state(unit_of(slug)) in RUNNING
 
 
+def stop(slug: str) -> None:
+    """Let the unit leave off; what came is kept."""
+    systemd.run("systemctl", "stop", unit_of(slug))
+
+
 def start(slug: str) -> None:
     """Let the unit do its job as it stands now, and go on with it after a reboot."""
     unit = unit_of(slug)
-    systemd.run("systemctl", "stop", unit)
-    (LANDINGS / slug / PROGRESS).unlink(missing_ok=True)  # of an earlier run
     systemd.run("systemctl", "reset-failed", unit, check=False)
     systemd.run("systemctl", "enable", unit)
     systemd.run("systemctl", "start", unit)
@@ -82,8 +95,8 @@ def wait(slug: str, seconds: float) -> None:
 
 
 def progress(slug: str) -> Optional[Progress]:
-    """How far the unit is."""
-    return read_progress(LANDINGS / slug / PROGRESS)
+    """How far the last run of the unit is, or was."""
+    return read_progress(LANDINGS / slug / PROGRESS, systemd.last_pid(unit_of(slug)))
 
 
 def require_served(wanted: WantedModel) -> None:
@@ -140,13 +153,17 @@ def remove(slug: str, job: Mapping[str, Any]) -> None:
     """Remove a model: from its engine, and all that was written for it. Blobs of other models stay."""
     store, name = OllamaStore(Path(job["store"])), str(job["name"])
     systemd.run("systemctl", "disable", "--now", unit_of(slug))
-    if store.model(name):
-        Ollama(job["ollama_url"]).delete(name)
-    left = [*store.landing.glob(f"{slug}.gguf"), *store.landing.glob(f"{slug}.{'[0-9a-f]' * 16}.part")]
-    if job.get("link"):
-        left.append(Path(job["link"]))
-    for path in [*left, JOBS / f"{slug}.Modelfile"]:
-        path.unlink(missing_ok=True)
+    if store.root.is_dir():
+        with as_owner_of(store.root):
+            (store.landing / f"{slug}.gguf").unlink(missing_ok=True)
+            store.remove(name)
+            for path in unfinished(slug, store.landing):
+                path.unlink()
+    with contextlib.suppress(RackllamaError):  # a server that does not answer holds nothing in memory
+        Ollama(job["ollama_url"]).unload(name)
     if (LANDINGS / slug).is_dir():
-        shutil.rmtree(LANDINGS / slug)
+        with as_owner_of(LANDINGS):
+            shutil.rmtree(LANDINGS / slug)
+    for path in [*([Path(job["link"])] if job.get("link") else []), JOBS / f"{slug}.Modelfile"]:
+        path.unlink(missing_ok=True)
     (JOBS / f"{slug}.json").unlink()  # last: what was interrupted is found again

@@ -6,6 +6,7 @@ API, which copies nothing. A model that is there as declared is neither fetched 
 """
 
 import contextlib
+import os
 import threading
 import time
 from dataclasses import asdict, dataclass, fields, replace
@@ -16,20 +17,24 @@ from .conformance import conformance_checks
 from .errors import RackllamaError
 from .files import digest, read_json, write_json
 from .http_ranges import HttpSettings
-from .landing import LandingOptions, StoppedError, land
+from .landing import Landed, LandingOptions, StoppedError, is_landed, land, remove_unfinished, unfinished
+from .landing_job import SLUG, LandingJob
 from .modelfile import ModelSettings
 from .ollama import Ollama
-from .ollama_store import OllamaStore, StoredModel
+from .ollama_store import DIGEST, OllamaStore, StoredModel, full_name
 from .progress import Progress, read_progress, write_progress
-from .shards import Shard, Weights, job_of
+from .shards import HeaderReading, Shard, Weights, job_of, land_layout
 
 JOBS = Path("/etc/rackllama/models")
 LANDINGS = Path("/var/lib/rackllama/land")
 OLLAMA_URL = "http://127.0.0.1:11434"
 RECORD, PROGRESS = "model.json", "progress.json"
 BASE = "rackllama/{slug}:landing"  # the bare model that the served one is created from, there only meanwhile
-API_SECONDS = 60.0
+API_SECONDS = 120.0
 API_POLL_SECONDS = 0.5
+HEADER_PATIENCE_SECONDS = 120.0
+HEADER_TIMEOUT_SECONDS = 20.0  # less than systemd waits for a unit to stop
+LONGEST_SLUG = 80
 
 
 @dataclass(frozen=True)
@@ -50,8 +55,8 @@ class WantedModel:
 
     @property
     def weights_digest(self) -> str:
-        """What the weights are made from: published digests, or where there are none, the addresses."""
-        shards = [shard.sha256 or list(shard.sources) for shard in self.weights.shards]
+        """What the weights are made from: published digests, or where there are none, the addresses and versions."""
+        shards = [shard.sha256 or [shard.sources[0], shard.size, shard.version] for shard in self.weights.shards]
         return digest([shards, self.weights.drop_split_keys])
 
     @property
@@ -74,16 +79,20 @@ class LandedWeights:
 class FoundModel:
     """What is there: the record of the last landing, the model as Ollama has it, and its weights in the store.
 
-    The weights may have been landed for another model.
+    The weights may have been landed for another model. `unfinished` says that a landing left something behind.
     """
 
     record: Mapping[str, Any]
     model: Optional[StoredModel]
     weights: Optional[LandedWeights]
+    unfinished: bool = False
 
 
 def wanted_model(given: Mapping[str, Any]) -> WantedModel:
-    """A model from plain data, as a job holds it; further keys are for others."""
+    """A model from plain data, as a job holds it; further keys are for others. Raises RackllamaError for bad names."""
+    if not SLUG.fullmatch(given["slug"]) or len(given["slug"]) > LONGEST_SLUG:
+        raise RackllamaError(f"{given['slug']!r} is no slug", "use small letters, digits, dots and single dashes")
+    full_name(given["name"])
     shards = tuple(
         Shard(shard["name"], tuple(shard["sources"]), shard.get("size"), shard.get("sha256"))
         for shard in given["shards"]
@@ -102,12 +111,14 @@ def wanted_model(given: Mapping[str, Any]) -> WantedModel:
 
 
 def plan(wanted: WantedModel, found: FoundModel) -> List[str]:
-    """The steps to do, in order: of `land`, `create` and `try`, those that are needed. Pure."""
+    """The steps to do, in order: of `land`, `create`, `tidy` and `try`, those that are needed. Pure."""
     steps = [] if found.weights else ["land"]
     served = found.model.digest if found.model else None
     as_recorded = found.record.get("declaration") == wanted.declaration_digest
-    if steps or not as_recorded or served is None or served != found.record.get("manifest"):
+    if not found.weights or not as_recorded or served is None or served != found.record.get("manifest"):
         steps.append("create")
+    if not steps and found.unfinished:
+        steps.append("tidy")
     if wanted.tried and ("create" in steps or found.record.get("tried") != wanted.declaration_digest):
         steps.append("try")
     return steps
@@ -118,12 +129,14 @@ def found_model(wanted: WantedModel, landings: Path = LANDINGS) -> FoundModel:
     store = OllamaStore(wanted.store)
     landed = (weights for weights in _landed_weights(landings) if weights.made_from == wanted.weights_digest)
     weights = next((weights for weights in landed if store.has(weights.blob, weights.size)), None)
-    return FoundModel(recorded(wanted.slug, landings), store.model(wanted.name), weights)
+    left = bool(unfinished(wanted.slug, store.landing)) or _landed_file(wanted).exists()
+    return FoundModel(recorded(wanted.slug, landings), store.model(wanted.name), weights, left)
 
 
 def recorded(slug: str, landings: Path = LANDINGS) -> Mapping[str, Any]:
     """What the last landing of a model recorded on this host; empty where it was never landed."""
-    return read_json(landings / slug / RECORD) or {}
+    record = read_json(landings / slug / RECORD)
+    return record if isinstance(record, dict) else {}
 
 
 def bring(
@@ -140,47 +153,82 @@ def bring(
     """
     state = landings / wanted.slug
     state.mkdir(parents=True, exist_ok=True)
-    with _told(state / PROGRESS, on_progress) as tell:
+    stop = stop or threading.Event()
+    with _told(wanted, state / PROGRESS, on_progress) as tell:
         store, server = OllamaStore(wanted.store), Ollama(wanted.ollama_url)
-        landed_file = store.landing / f"{wanted.slug}.gguf"
         found = found_model(wanted, landings)
         steps, weights = plan(wanted, found), found.weights
-        record = {key: found.record[key] for key in ("declaration", "manifest") if key in found.record}
-        if not weights:
+        done = {key: found.record[key] for key in ("declaration", "manifest") if key in found.record}
+        if weights:
+            remove_unfinished(wanted.slug, landings, store.landing)
+        else:
             store.prepare()
             _require_store_of(server, store, wanted)
-            job = job_of(wanted.weights, landed_file, HttpSettings(options.tokens), wanted.slug)
-            landed = land(job, landings, options, on_progress, stop)
-            weights = LandedWeights(wanted.weights_digest, f"sha256:{landed.sha256}", job.size, landed.verified)
-            store.adopt(landed_file, weights.blob)
+            tell("reading")
+            weights = _land(wanted, options, on_progress, stop, landings)
+            store.adopt(_landed_file(wanted), weights.blob)
             _record(wanted, weights, landings)
         if "create" in steps:
             tell("creating")
-            manifest = _create(wanted, weights.blob, store, server, stop or threading.Event())
-            record = {"declaration": wanted.declaration_digest, "manifest": manifest}
-            _record(wanted, weights, landings, **record)
-        if landed_file.exists():
-            store.release(landed_file)
+            _wait_for(server, stop)
+            if _landed_file(wanted).exists():  # a server that started meanwhile may have pruned the blob
+                store.adopt(_landed_file(wanted), weights.blob)
+            done = {"declaration": wanted.declaration_digest, "manifest": _create(wanted, weights.blob, store, server)}
+            _record(wanted, weights, landings, **done)
+        if _landed_file(wanted).exists():
+            store.release(_landed_file(wanted))
         if "try" in steps:
             tell("trying")
             _try(wanted, server, store.blob(weights.blob))
-            _record(wanted, weights, landings, **record, tried=wanted.declaration_digest)
+            _record(wanted, weights, landings, **done, tried=wanted.declaration_digest)
         tell("served")
         return steps
 
 
-def _create(wanted: WantedModel, blob: str, store: OllamaStore, server: Ollama, stop: threading.Event) -> str:
+def _land(
+    wanted: WantedModel,
+    options: LandingOptions,
+    on_progress: Callable[[Progress], None],
+    stop: threading.Event,
+    landings: Path,
+) -> LandedWeights:
+    """Land the weights beside the store's blobs; what an earlier declaration left there is removed."""
+
+    def make_job(reading: HeaderReading) -> LandingJob:
+        return job_of(wanted.weights, _landed_file(wanted), reading, wanted.slug)
+
+    def land_job(job: LandingJob) -> Landed:
+        if not is_landed(job, landings):
+            _landed_file(wanted).unlink(missing_ok=True)
+        return land(job, landings, options, on_progress, stop)
+
+    settings = HttpSettings(options.tokens, HEADER_TIMEOUT_SECONDS, options.floor)
+    reading = HeaderReading(settings, min(options.patience_seconds, HEADER_PATIENCE_SECONDS), stop)
+    job, landed = land_layout(make_job, land_job, reading)
+    return LandedWeights(wanted.weights_digest, f"sha256:{landed.sha256}", job.size, landed.verified)
+
+
+def _landed_file(wanted: WantedModel) -> Path:
+    """Where weights are whole and not a blob yet."""
+    return OllamaStore(wanted.store).landing / f"{wanted.slug}.gguf"
+
+
+def _create(wanted: WantedModel, blob: str, store: OllamaStore, server: Ollama) -> str:
     """Let Ollama create the model, and give its digest.
 
     It is made from a bare one, so that nothing of an earlier declaration is kept, and nothing is copied.
     """
-    base = BASE.format(slug=wanted.slug)
-    _wait_for(server, stop)
     _require_store_of(server, store, wanted)  # Ollama would look on the Internet for what it has not
+    base = BASE.format(slug=wanted.slug)
     store.write_bare_model(base, blob)
-    server.create(wanted.name, {"from": base, **wanted.settings.for_api()})
-    server.delete(base)
-    return {model.name: model.digest for model in server.models()}[wanted.name]
+    try:
+        server.create(wanted.name, {"from": base, **wanted.settings.for_api()})
+    finally:
+        store.remove_bare_model(base)
+    served = store.model(wanted.name)
+    if not served:
+        raise RackllamaError(f"{wanted.name} was created and is not in {store.root}", "see: journalctl -u ollama")
+    return served.digest
 
 
 def _try(wanted: WantedModel, server: Ollama, weights: Path) -> None:
@@ -232,28 +280,33 @@ def _record(wanted: WantedModel, weights: LandedWeights, landings: Path, **serve
 
 
 def _landed_weights(landings: Path) -> Iterator[LandedWeights]:
-    """All weights that were landed on this host, for whichever model."""
+    """All weights that were landed on this host, for whichever model; what is damaged was not."""
     for record in records(landings):
-        yield LandedWeights(**record["weights"])
+        weights = record.get("weights")
+        values = [weights.get(field.name) for field in fields(LandedWeights)] if isinstance(weights, dict) else []
+        made_from, blob, size, verified = values or (None, None, None, None)
+        if isinstance(made_from, str) and DIGEST.fullmatch(str(blob)) and isinstance(size, int):
+            yield LandedWeights(made_from, str(blob), size, bool(verified))
 
 
 def records(landings: Path = LANDINGS) -> Iterator[Dict[str, Any]]:
     """What was recorded of each model on this host."""
     for path in sorted(landings.glob(f"*/{RECORD}")):
         record = read_json(path)
-        if record:
+        if isinstance(record, dict):
             yield record
 
 
 @contextlib.contextmanager
-def _told(path: Path, on_progress: Callable[[Progress], None]) -> "Iterator[Callable[[str], None]]":
-    """A function that tells of a phase after the landing; what fails is told as well."""
+def _told(wanted: WantedModel, path: Path, on_progress: Callable[[Progress], None]) -> Iterator[Callable[[str], None]]:
+    """A function that tells of a phase around the landing; what fails is told as well."""
+    total = sum(shard.size or 0 for shard in wanted.weights.shards)
 
     def tell(phase: str, failure: Optional[RackllamaError] = None) -> None:
-        last = read_progress(path) or Progress(phase, 0, 0)
-        told = replace(last, phase=phase, rate=0.0, eta_seconds=0.0, error=None, remedy=None)
+        last = read_progress(path, os.getpid()) or Progress(phase, 0, total)
+        told = replace(last, phase=phase, rate=0.0, eta_seconds=None, error=None, remedy=None)
         if failure:
-            told = replace(last, phase=phase, error=failure.message, remedy=failure.remedy)
+            told = replace(told, error=failure.message, remedy=failure.remedy)
         write_progress(path, told)
         on_progress(told)
 
@@ -262,3 +315,11 @@ def _told(path: Path, on_progress: Callable[[Progress], None]) -> "Iterator[Call
     except RackllamaError as error:
         tell("stopped" if isinstance(error, StoppedError) else "failed", error)
         raise
+    except OSError as error:
+        where = error.filename or wanted.store
+        failure = RackllamaError(
+            f"{wanted.name} cannot be put into {wanted.store} ({error.strerror or error}: {where})",
+            "repair the file system or its permissions, or run as its owner, and run again: what came is kept",
+        )
+        tell("failed", failure)
+        raise failure from error

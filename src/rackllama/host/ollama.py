@@ -5,7 +5,6 @@ import json
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Mapping, Optional, Sequence
 
 from .errors import RackllamaError
@@ -51,20 +50,19 @@ class Ollama:
     def models(self) -> List[ListedModel]:
         """All models that the server has."""
         answer = self._ask("GET", "/api/tags")
-        return [ListedModel(entry["name"], entry["digest"]) for entry in answer["models"]]
+        try:
+            return [ListedModel(entry["name"], entry["digest"]) for entry in answer["models"]]
+        except (KeyError, TypeError) as error:
+            raise self._not_ollama() from error
 
     def show(self, name: str) -> Dict[str, Any]:
         """What the server knows of a model: its modelfile, template, parameters, details."""
         shown: Dict[str, Any] = self._ask("POST", "/api/show", {"model": name})
         return shown
 
-    def weights_path(self, name: str) -> Optional[Path]:
-        """Where the server keeps a model's weights."""
-        modelfile: str = self.show(name)["modelfile"]
-        for line in modelfile.splitlines():
-            if line.startswith("FROM ") and "sha256-" in line:
-                return Path(line[len("FROM ") :].strip())
-        return None
+    def unload(self, name: str) -> None:
+        """Let the server take a model out of memory, where it has it there."""
+        self._ask("POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False})
 
     def delete(self, name: str) -> None:
         """Remove a model, and the blobs that no other one has."""
@@ -116,7 +114,10 @@ class Ollama:
 
     def _ask(self, method: str, path: str, body: Optional[Mapping[str, Any]] = None) -> Any:
         with self._open(method, path, body, QUICK_SECONDS) as answer:
-            return json.load(answer)
+            try:
+                return json.load(answer)
+            except ValueError as error:
+                raise self._not_ollama() from error
 
     def _stream(self, path: str, body: Mapping[str, Any]) -> Iterator[Dict[str, Any]]:
         """The lines of a streamed answer. No time-out: loading and importing take as long as the model is large."""
@@ -126,6 +127,8 @@ class Ollama:
                     yield json.loads(line)
             except (OSError, http.client.HTTPException) as error:
                 raise self._unreachable(error) from error
+            except ValueError as error:
+                raise self._not_ollama() from error
 
     def _open(self, method: str, path: str, body: Optional[Mapping[str, Any]], timeout: Optional[float]) -> Any:
         data = None if body is None else json.dumps(body).encode()
@@ -141,6 +144,9 @@ class Ollama:
             ) from error
         except OSError as error:
             raise self._unreachable(error) from error
+
+    def _not_ollama(self) -> RackllamaError:
+        return RackllamaError(f"what answers at {self.url} is not Ollama", "see who listens there: ss -tlnp")
 
     def _unreachable(self, error: Exception) -> RackllamaError:
         return RackllamaError(

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .errors import RackllamaError
-from .files import read_text, sync_directory, write_atomically
+from .files import read_record, sync_directory, write_atomically
 
 BLOBS, MANIFESTS, LANDING = "blobs", "manifests", "landing"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -58,22 +58,20 @@ class StoredModel:
 
 
 class OllamaStore:
-    """The models below one OLLAMA_MODELS. What is made belongs to whom the folder belongs to."""
+    """The models below one OLLAMA_MODELS. Whoever changes it is its owner (see `files.as_owner_of`)."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
         self.landing = root / LANDING
 
     def model(self, name: str) -> Optional[StoredModel]:
-        """The model of that name; None where there is none, or its manifest is damaged."""
-        text = read_text(self._manifest(name))
-        return None if text is None else _parsed(text)
+        """The model of that name; None where there is none, or its manifest or one of its blobs is damaged."""
+        model = _read(self._found(name))
+        return model if model and all(self.has(layer.digest, layer.size) for layer in model.layers) else None
 
     def names(self) -> List[str]:
         """The names of all models, in the form `HOST/NAMESPACE/MODEL:TAG`."""
-        folder = self.root / MANIFESTS
-        paths = sorted(path.relative_to(folder).parts for path in folder.glob("*/*/*/*") if path.is_file())
-        return [f"{'/'.join(parts[:3])}:{parts[3]}" for parts in paths]
+        return sorted(self._manifests())
 
     def blob(self, digest: str) -> Path:
         """Where a blob is, or would be."""
@@ -92,13 +90,23 @@ class OllamaStore:
             self._make(folder)
 
     def adopt(self, file: Path, digest: str) -> None:
-        """Make a landed file a blob as well. Its own name stays: `release` gives it up."""
-        blob = self.blob(digest)
-        if self.has(digest, file.stat().st_size):
+        """Make a landed file a blob as well, in the place of what is there. Its own name stays: `release` gives it up.
+
+        Raises RackllamaError where the blob is another model's, of another size: then the digest is not this file's.
+        """
+        blob, size = self.blob(digest), file.stat().st_size
+        if self.has(digest, size) and blob.samefile(file):
             return
-        blob.unlink(missing_ok=True)  # cut short, as its size tells
+        if self.has(digest) and blob.stat().st_size != size and self.models_of(blob):
+            raise RackllamaError(
+                f"{digest} is a blob of {', '.join(self.models_of(blob))} already, and has another size than {file}",
+                "correct the sha256 of the landed file in the lock (merged_sha256) or the declaration, or leave it out",
+            )
+        temporary = file.with_name(f".{blob.name}")
         try:
-            os.link(file, blob)
+            temporary.unlink(missing_ok=True)
+            os.link(file, temporary)
+            temporary.replace(blob)
         except OSError as error:
             raise RackllamaError(
                 f"{file} cannot be linked into {blob.parent} ({error.strerror})",
@@ -126,10 +134,21 @@ class OllamaStore:
         }
         self._write(self._manifest(name), json.dumps(manifest))
 
+    def remove(self, name: str) -> None:
+        """Remove a model, and the blobs that no other one has."""
+        path = self._found(name)
+        model = _read(path)
+        path.unlink(missing_ok=True)
+        for layer in model.layers if model else ():
+            blob = self.blob(layer.digest)
+            if not self.models_of(blob):
+                blob.unlink(missing_ok=True)
+
     def remove_bare_model(self, name: str) -> None:
         """Remove what `write_bare_model` wrote; its weights stay."""
-        model = self.model(name)
-        self._manifest(name).unlink(missing_ok=True)
+        path = self._manifest(name)
+        model = _read(path)
+        path.unlink(missing_ok=True)
         for layer in model.layers if model else ():
             if layer.media_type == CONFIG_TYPE and not self.models_of(self.blob(layer.digest)):
                 self.blob(layer.digest).unlink(missing_ok=True)
@@ -143,35 +162,61 @@ class OllamaStore:
     def models_of(self, blob: Path) -> List[str]:
         """The names of the models that a blob belongs to."""
         digest = blob.name.replace("-", ":", 1)
-        found = ((name, self.model(name)) for name in self.names())
+        found = ((name, _read(path)) for name, path in sorted(self._manifests().items()))
         return [name for name, model in found if model and any(layer.digest == digest for layer in model.layers)]
 
+    def _manifests(self) -> Dict[str, Path]:
+        """The manifest of each model, by its full name."""
+        folder = self.root / MANIFESTS
+        paths = [path for path in folder.glob("*/*/*/*") if path.is_file()]
+        parts = [path.relative_to(folder).parts for path in paths]
+        return {f"{'/'.join(part[:3])}:{part[3]}": path for part, path in zip(parts, paths)}
+
+    def _found(self, name: str) -> Path:
+        """The manifest of that name, whatever the case it was written in: to Ollama all are one."""
+        exact = self._manifest(name)
+        if exact.is_file():
+            return exact
+        alike = (path for full, path in sorted(self._manifests().items()) if is_same_name(full, name))
+        return next(alike, exact)
+
     def _manifest(self, name: str) -> Path:
-        found = NAME.fullmatch(name) if len(name) <= LONGEST_NAME else None
-        if not found:
-            raise RackllamaError(f"{name!r} is no name of a model", "give it as NAME:TAG, such as deepseek-r1:ud-iq1_m")
-        host, namespace, model, tag = (found[part] or DEFAULTS.get(part, "") for part in NAME.groupindex)
-        return self.root / MANIFESTS / host / namespace / model / tag
+        return (self.root / MANIFESTS).joinpath(*_parts(name))
 
     def _write(self, path: Path, text: str) -> None:
         self._make(path.parent)
         write_atomically(path, text)
-        self._give_away(path)
 
     def _make(self, folder: Path) -> None:
         if not folder.is_dir():
             self._make(folder.parent)
             folder.mkdir()
             folder.chmod(0o755)  # whatever the umask
-            self._give_away(folder)
-
-    def _give_away(self, path: Path) -> None:
-        owner = self.root.stat()
-        if os.geteuid() == 0 and owner.st_uid != 0:
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
-def _parsed(text: str) -> Optional[StoredModel]:
+def full_name(name: str) -> str:
+    """A model's name as `HOST/NAMESPACE/MODEL:TAG`. Raises RackllamaError where it is none."""
+    return "{}/{}/{}:{}".format(*_parts(name))
+
+
+def is_same_name(one: str, other: str) -> bool:
+    """Whether two names are one to Ollama, which fills in what is left out, and takes the case that is there."""
+    return full_name(one).casefold() == full_name(other).casefold()
+
+
+def _parts(name: str) -> Tuple[str, str, str, str]:
+    found = NAME.fullmatch(name) if len(name) <= LONGEST_NAME else None
+    if not found:
+        raise RackllamaError(f"{name!r} is no name of a model", "give it as NAME:TAG, such as deepseek-r1:ud-iq1_m")
+    host, namespace, model, tag = (found[part] or DEFAULTS.get(part, "") for part in NAME.groupindex)
+    return host, namespace, model, tag
+
+
+def _read(path: Path) -> Optional[StoredModel]:
+    """The model of a manifest, None where there is none or it is damaged."""
+    text = read_record(path)
+    if text is None:
+        return None
     try:
         manifest: Dict[str, Any] = json.loads(text)
         layers = tuple(

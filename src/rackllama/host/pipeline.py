@@ -20,7 +20,7 @@ from .files import read_json, write_json
 from .grains import GRAIN_BYTES, Piece
 from .http_ranges import Connections, HttpSettings
 from .journal import GONE, HERE, Journal, Record
-from .landing_job import COMPUTE_AGAIN, LandingJob
+from .landing_job import LandingJob, LayoutError
 from .part_file import PartFile
 from .schedule import SHARD, TAKEN, WHOLE, AbortedError, RewoundError, Schedule, ShardState, Span
 from .sources import RangesRefusedError, SourceError, Stream
@@ -310,7 +310,7 @@ class Pipeline:
                     "repair the source, or lock the model again where upstream really changed it",
                 )
         if job.header_sha256 not in (None, header):
-            raise RackllamaError(f"the layout was not computed from the header of {job.name}", COMPUTE_AGAIN)
+            raise LayoutError(job.name, str(job.header_sha256))
         self._schedule.accept(shard)
 
     def _digest_merged(self) -> None:

@@ -7,12 +7,15 @@ from typing import Any, List, Mapping, Sequence
 
 from . import systemd
 from .files import read_json
+from .landing import unfinished
 from .model import WantedModel, found_model
+from .ollama_store import OllamaStore
 from .release import installed_releases
 from .report import Check
 from .sockets import listeners
 from .unit import SERVICES
 
+BLOCK_BYTES = 512
 OLDEST_PYTHON = (3, 9)
 RELEASES = Path("/opt")
 UNPACKED_FACTOR = 5  # an archive beside what it unpacks to, which is up to four times as large
@@ -58,10 +61,20 @@ def bytes_for_releases(downloads: Sequence[Mapping[str, Any]], root: Path = RELE
 
 
 def bytes_for_models(models: Sequence[WantedModel]) -> int:
-    """Room that landing these models takes: once the size of each; what is landed already takes none."""
-    return sum(
-        sum(shard.size or 0 for shard in model.weights.shards) for model in models if not found_model(model).weights
-    )
+    """Room that landing these models takes: the size of all their weights, each once, less what is there of them."""
+    sizes = {
+        model.weights_digest: sum(shard.size or 0 for shard in model.weights.shards) - _bytes_there(model)
+        for model in models
+        if not found_model(model).weights
+    }
+    return sum(max(0, size) for size in sizes.values())
+
+
+def _bytes_there(model: WantedModel) -> int:
+    """What an unfinished landing takes on the disk already."""
+    landing = OllamaStore(model.store).landing
+    files = [*unfinished(model.slug, landing), *landing.glob(f"{model.slug}.gguf")]
+    return sum(path.lstat().st_blocks * BLOCK_BYTES for path in files)
 
 
 def port_check(service: str, port: int) -> Check:

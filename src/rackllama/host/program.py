@@ -62,6 +62,11 @@ def _land(path: Path) -> int:
     job = read_json(path)
     if not isinstance(job, dict):
         raise RackllamaError(f"{path} is no landing job", "converge again: playbooks/site.yml")
+    wanted = wanted_model(job)
+    if wanted.store.is_dir() and wanted.store.stat().st_uid != os.geteuid():
+        # What root would leave behind, the user of the unit could not take up again.
+        start = f"start the unit instead: systemctl start rackllama-land@{path.stem}"
+        raise RackllamaError(f"{wanted.store} belongs to another user", start)
     options = LandingOptions(
         reserve_bytes=int(job["reserve_gib"] * 2**30),
         connections=job["connections"],
@@ -69,7 +74,7 @@ def _land(path: Path) -> int:
         tokens=tokens_from(os.environ),
     )
     with stop_on_signals(signal.SIGTERM, signal.SIGINT) as stop:
-        steps = bring(wanted_model(job), options, _Log(job["name"]), stop)
+        steps = bring(wanted, options, _Log(job["name"]), stop)
     print(f"{job['name']}: {', '.join(steps) or 'nothing to do'}", flush=True)
     return EXIT_OK
 

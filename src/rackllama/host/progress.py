@@ -1,10 +1,11 @@
 """How far a landing is: what is told to whoever called, to a file that anybody may read, and to people."""
 
 import contextlib
+import os
 import time
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Optional
 
 from .files import json_text, read_json
 
@@ -16,7 +17,7 @@ MIB = 2**20
 class Progress:
     """How far a landing is.
 
-    `phase` is one of fetching, verifying, committing, landed, creating, trying, served, stopped and failed.
+    `phase` is one of reading, fetching, verifying, committing, landed, creating, trying, served, stopped and failed.
     `bytes` of `total` are on this host; `rate` is in bytes a second, `eta_seconds` None where nothing comes. `error`
     and `remedy` are set where it failed.
     """
@@ -34,16 +35,21 @@ def write_progress(path: Path, progress: Progress) -> None:
     """Replace the file in one step. Not durable, and a full disk is passed over: it must not hide what it made fail."""
     temporary = path.with_name(f".{path.name}")
     with contextlib.suppress(OSError):
-        temporary.write_text(json_text({**asdict(progress), "updated_at": int(time.time())}), encoding="utf-8")
+        document = {**asdict(progress), "updated_at": int(time.time()), "pid": os.getpid()}
+        temporary.write_text(json_text(document), encoding="utf-8")
         temporary.chmod(0o644)
         temporary.replace(path)
 
 
-def read_progress(path: Path) -> Optional[Progress]:
-    """What was written last, or None."""
-    document: Dict[str, Any] = read_json(path) or {}
+def read_progress(path: Path, pid: Optional[int] = None) -> Optional[Progress]:
+    """What was written last, by the process `pid` where that is given; None where nothing was, or it is damaged."""
+    document = read_json(path)
+    if not isinstance(document, dict) or pid not in (None, document.get("pid")):
+        return None
     known = {field.name: document[field.name] for field in fields(Progress) if field.name in document}
-    return Progress(**known) if {"phase", "bytes", "total"} <= set(known) else None
+    numbers = [known.get(name, 0) for name in ("bytes", "total", "rate", "eta_seconds")]
+    sound = isinstance(known.get("phase"), str) and all(isinstance(number or 0, (int, float)) for number in numbers)
+    return Progress(**known) if sound and {"bytes", "total"} <= set(known) else None
 
 
 def progress_text(progress: Progress, name: str) -> str:

@@ -68,6 +68,11 @@ def active_state(unit: str) -> str:
     return run("systemctl", "show", unit, "--property", "ActiveState", "--value").stdout.strip()
 
 
+def last_pid(unit: str) -> int:
+    """The main process of its last run, which may have ended; 0 where it never ran."""
+    return int(run("systemctl", "show", unit, "--property", "ExecMainPID", "--value").stdout.strip() or 0)
+
+
 def journal(unit: str, lines: int = 25) -> str:
     """The last lines that a unit wrote."""
     return run("journalctl", "-u", unit, "-n", str(lines), "--no-pager", "-o", "short", check=False).stdout

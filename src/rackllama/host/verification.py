@@ -1,13 +1,15 @@
 """Verify what is deployed: every service that was declared on this host, and every model that was landed."""
 
-from typing import Any, Dict, List, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Dict, List, Mapping, Optional, Sequence
 
-from . import running, systemd
+from . import landing_unit, running, systemd
 from .conformance import conformance_checks
 from .errors import RackllamaError
 from .files import read_json
 from .model import records
 from .ollama import Ollama
+from .ollama_store import OllamaStore, full_name
 from .report import Check
 from .sockets import listeners
 from .unit import SERVICES
@@ -28,15 +30,19 @@ def model_checks(expected: Sequence[str], url: str, reasoning: Sequence[str] = (
     """
     server = Ollama(url)
     try:
-        served = {model.name: model.digest for model in server.models()}
+        served = {full_name(model.name).casefold(): model.digest for model in server.models()}
     except RackllamaError as error:
         return [Check("models", False, "an answering engine", error.message, error.remedy)]
     landed = {record["name"]: record for record in records()}
-    return [
-        check
-        for name in expected
-        for check in _checks_of_model(name, served, landed.get(name, {}), server, name in reasoning)
-    ]
+    stores = {job["name"]: OllamaStore(Path(job["store"])) for job in landing_unit.jobs().values()}
+    checks: List[Check] = []
+    for name in expected:
+        identity = _identity(name, served.get(full_name(name).casefold()), landed.get(name, {}))
+        checks.append(identity)
+        if identity.ok:
+            weights = stores[name].blob(landed[name]["weights"]["blob"])
+            checks += conformance_checks(name, server, weights, name in reasoning)
+    return checks
 
 
 def _checks_of_service(record: Dict[str, Any]) -> List[Check]:
@@ -81,24 +87,9 @@ def _loopback(name: str, port: int) -> Check:
     )
 
 
-def _checks_of_model(
-    name: str, served: Mapping[str, str], record: Mapping[str, Any], server: Ollama, reasoning: bool
-) -> List[Check]:
-    remedy = "converge again: playbooks/site.yml"
-    found = served.get(name)
-    if found is None:
-        return [Check(f"{name} is served", False, "in the engine's list", "not there", remedy)]
-    identity = Check(
-        f"{name} is the one that was landed",
-        found == record.get("manifest"),
-        f"manifest {str(record.get('manifest', 'of a landing'))[:12]}",
-        f"manifest {found[:12]}",
-        remedy,
-    )
-    try:
-        weights = server.weights_path(name)
-    except RackllamaError as error:
-        return [identity, Check(f"{name} answers", False, "an answering engine", error.message, error.remedy)]
-    if weights is None:
-        return [identity, Check(f"{name} answers", False, "weights in the engine's store", "none", remedy)]
-    return [identity, *conformance_checks(name, server, weights, reasoning)]
+def _identity(name: str, found: Optional[str], record: Mapping[str, Any]) -> Check:
+    """Whether what the engine has under a name is what was landed; `found` is the digest of its manifest."""
+    wanted, manifest = f"{name} is the one that was landed", record.get("manifest")
+    told = f"manifest {found[:12]}" if found else "not in the engine's list"
+    ought = f"manifest {str(manifest)[:12]}" if manifest else "a landing"
+    return Check(wanted, found is not None and found == manifest, ought, told, "converge again: playbooks/site.yml")

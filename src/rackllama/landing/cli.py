@@ -13,12 +13,13 @@ from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from rackllama.catalog.models import read_catalogue
+from rackllama.host.files import as_owner_of
 from rackllama.host.http_ranges import HttpSettings
 from rackllama.host.landing import Landed, LandingOptions, StoppedError, land, stop_on_signals
 from rackllama.host.model import WantedModel, bring, recorded
-from rackllama.host.ollama_store import OllamaStore
+from rackllama.host.ollama_store import OllamaStore, full_name
 from rackllama.host.progress import MIB, Progress, progress_text
-from rackllama.host.shards import Weights, job_of, slug_for
+from rackllama.host.shards import HeaderReading, Weights, job_of, land_layout, slug_for, with_version
 from rackllama.landing.amounts import byte_count, positive
 from rackllama.landing.local_ollama import local_ollama, settings_of
 from rackllama.landing.sources import Finder
@@ -109,8 +110,12 @@ def _run_land(arguments: argparse.Namespace) -> int:
 def _to_file(out: Path, weights: Weights, options: LandingOptions, line: "ProgressLine", stop: Event) -> Result:
     """Land one file; gives the result as data and in words."""
     destination = out.parent.resolve() / out.name
-    job = job_of(weights, destination, HttpSettings(options.tokens))
-    landed = land(job, state_dir() / "land", options, line, stop)
+    reading = HeaderReading(HttpSettings(options.tokens, floor=options.floor), stop=stop)
+    job, landed = land_layout(
+        lambda reading: job_of(weights, destination, reading),
+        lambda job: land(job, state_dir() / "land", options, line, stop),
+        reading,
+    )
     return {"file": str(destination), "size": job.size, **asdict(landed)}, told(landed, destination, job.size)
 
 
@@ -120,19 +125,22 @@ def _into_ollama(
     """Land a model and have it served; gives the result as data and in words."""
     local = local_ollama(os.environ, arguments.models_dir)
     settings, reasoning = settings_of(arguments.source, read_catalogue())
-    wanted = WantedModel(
-        slug_for(local.models_dir / arguments.ollama.replace("/", "-").replace(":", "-")),
-        arguments.ollama,
-        weights,
-        settings,
-        local.models_dir,
-        local.url,
-        reasoning,
-        not arguments.untried,
-    )
-    steps = bring(wanted, replace(options, owner=local.owner), line, stop, state_dir() / "land")
-    landed = recorded(wanted.slug, state_dir() / "land")["weights"]
-    blob = OllamaStore(local.models_dir).blob(landed["blob"])
+    store = OllamaStore(local.models_dir)
+    with as_owner_of(store.root):
+        versions = HttpSettings(options.tokens)
+        wanted = WantedModel(
+            slug_for(store.root / full_name(arguments.ollama).replace("/", "-").replace(":", "-")),
+            arguments.ollama,
+            replace(weights, shards=tuple(with_version(shard, versions) for shard in weights.shards)),
+            settings,
+            store.root,
+            local.url,
+            reasoning,
+            not arguments.untried,
+        )
+        steps = bring(wanted, options, line, stop, store.landing / "state")
+        landed = recorded(wanted.slug, store.landing / "state")["weights"]
+    blob = store.blob(landed["blob"])
     result = {"model": wanted.name, "file": str(blob), "steps": steps, **landed}
     done = ", ".join(steps) or "nothing to do"
     return result, f"{wanted.name} at {local.url}: {done}\n{blob}: {landed['size']} bytes ({proof(landed['verified'])})"

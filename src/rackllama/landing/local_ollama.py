@@ -1,4 +1,4 @@
-"""The Ollama of this machine: where it listens, where it keeps its models, and whose they are."""
+"""The Ollama of this machine: where it listens, and where it keeps its models."""
 
 import os
 from collections.abc import Mapping
@@ -17,11 +17,10 @@ USUAL = ("/var/lib/ollama/models", "/usr/share/ollama/.ollama/models", "~/.ollam
 
 @dataclass(frozen=True)
 class LocalOllama:
-    """`owner` is the uid and gid that landed files are given, None where they are ours anyway."""
+    """`url` is where it is asked, `models_dir` the folder that its OLLAMA_MODELS names."""
 
     url: str
     models_dir: Path
-    owner: tuple[int, int] | None
 
 
 def local_ollama(environment: Mapping[str, str], models_dir: Path | None = None) -> LocalOllama:
@@ -31,15 +30,13 @@ def local_ollama(environment: Mapping[str, str], models_dir: Path | None = None)
     """
     named = models_dir or environment.get("OLLAMA_MODELS")
     places = [Path(place).expanduser() for place in ([named] if named else USUAL)]
-    folder = next((place for place in places if place.is_dir()), None)
+    folder = next((place for place in places if os.access(place, os.W_OK | os.X_OK)), None)
     if folder is None:
         raise RackllamaError(
-            f"there is no folder of Ollama's models at {' or '.join(map(str, places))}",
-            "start Ollama once, or give the folder that its OLLAMA_MODELS names: --models-dir DIR",
+            f"there is no folder of Ollama's models at {' or '.join(map(str, places))} that can be written to",
+            "start Ollama once, give its OLLAMA_MODELS by --models-dir, or run as root or as its owner",
         )
-    found = folder.stat()
-    owner = (found.st_uid, found.st_gid) if os.geteuid() == 0 and found.st_uid != 0 else None
-    return LocalOllama(_url(environment.get("OLLAMA_HOST", "")), folder.resolve(), owner)
+    return LocalOllama(_url(environment.get("OLLAMA_HOST", "")), folder.resolve())
 
 
 def settings_of(source: str, catalogue: Catalogue) -> tuple[ModelSettings, bool]:

@@ -64,7 +64,14 @@ class LockedFile:
         return tuple(dict.fromkeys((mirrored, self.url)))
 
     def mirrored(self, mirror: str) -> str:
-        """The address to fetch from: upstream's own, or the mirror's where `mirror` is not empty."""
+        """The address to fetch from: upstream's own, or the mirror's where `mirror` is not empty.
+
+        Raises RackllamaError for a mirror with a password in its address, which would be told and written everywhere.
+        """
+        if "@" in urlsplit(mirror).netloc:
+            raise RackllamaError(
+                "the mirror's address has a password in it", "let the mirror know its clients by their addresses"
+            )
         return f"{mirror.rstrip('/')}/{self.mirror_path}" if mirror else self.url
 
     def as_data(self, mirror: str = "") -> dict[str, Any]:
