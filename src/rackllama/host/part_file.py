@@ -21,17 +21,19 @@ class PartFile:
         """`descriptor` stays its owner's to close."""
         self.descriptor = descriptor
         self._direct = _opened_directly(descriptor)
+        self._refuses_direct = False
 
     def write(self, view: memoryview, offset: int, is_kept: bool) -> None:
         """Write a piece. One that `is_kept` in memory is not read back soon; it begins at a page."""
         direct = self._direct
-        if direct is not None and is_kept and len(view) == GRAIN_BYTES and not offset % GRAIN_BYTES:
+        is_whole = len(view) == GRAIN_BYTES and not offset % GRAIN_BYTES
+        if direct is not None and is_kept and is_whole and not self._refuses_direct:
             try:
                 write_fully(direct, view, offset)
             except OSError as error:
                 if error.errno != errno.EINVAL:
                     raise
-                self._direct = None  # the file system opens files so, and does not write them
+                self._refuses_direct = True  # the file system opens files so, and does not write them
             else:
                 return
         write_fully(self.descriptor, view, offset)
