@@ -20,8 +20,8 @@ systemctl restart ollama
 """
 MODELS = ("--tags", "models")
 SLOW = {"gguf_model_rate_limit_mib_per_second": 25}  # 241 MiB take 10 s
-VERY_SLOW = {"gguf_model_rate_limit_mib_per_second": 10}
-FETCHED = 30 << 20
+VERY_SLOW = {"gguf_model_rate_limit_mib_per_second": 7}
+FETCHED = 14 << 20
 DEADLINE_SECONDS = 60
 
 
