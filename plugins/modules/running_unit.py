@@ -8,6 +8,7 @@ version_added: "0.1.0"
 description:
   - Compares the environment of the running process with what M(rackllama.llm.unit) declared on this host, restarts
     the service only where they differ, and waits for its health check. A failure shows the journal.
+  - Where no restart is needed, but files that a reload reads have changed since they were read, reloads it.
 options:
   name:
     description: The service.
@@ -22,10 +23,10 @@ author: The rackllama maintainers
 attributes:
   check_mode:
     support: full
-    description: Says why it would restart and changes nothing.
+    description: Says why it would restart or reload and changes nothing.
   diff_mode:
     support: full
-    description: Shows the reasons for a restart.
+    description: Shows the reasons for a restart or reload.
 """
 
 EXAMPLES = r"""
@@ -36,7 +37,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reasons:
-  description: Why it was restarted; empty where nothing was to do.
+  description: Why it was restarted or reloaded; empty where nothing was to do.
   type: list
   elements: str
   returned: always
@@ -65,6 +66,10 @@ def main() -> None:
             reasons = running.reasons_to_restart(name)
             if reasons and not module.check_mode:
                 running.restart_until_healthy(name)
+            unread = [] if reasons else running.reasons_to_reload(name)
+            if unread and not module.check_mode:
+                running.reload_until_read(name)
+            reasons += unread
     module.exit_json(changed=bool(reasons), reasons=reasons, diff=difference([], reasons, header=f"{name}.service"))
 
 

@@ -42,8 +42,18 @@ options:
     type: list
     elements: path
     default: []
+  reload_files:
+    description: Files that the service reads again when it is reloaded.
+    type: list
+    elements: path
+    default: []
   ports:
-    description: The TCP ports it listens on.
+    description: The TCP ports it listens on, on loopback only.
+    type: list
+    elements: int
+    default: []
+  public_ports:
+    description: The TCP ports on which it serves other hosts.
     type: list
     elements: int
     default: []
@@ -108,7 +118,9 @@ def main() -> None:
             "secrets": {"type": "dict", "default": {}, "no_log": True},
             "release_digest": {"type": "str", "default": ""},
             "config_files": {"type": "list", "elements": "path", "default": []},
+            "reload_files": {"type": "list", "elements": "path", "default": []},
             "ports": {"type": "list", "elements": "int", "default": []},
+            "public_ports": {"type": "list", "elements": "int", "default": []},
             "health": {"type": "dict", "default": {}},
             "exposure_limit": {"type": "float", "default": 2.0},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
@@ -138,7 +150,9 @@ def declaration(given: dict[str, Any]) -> unit.ServiceDeclaration:
         environment={name: str(value) for name, value in given["environment"].items()},
         secrets={name: str(value) for name, value in given["secrets"].items()},
         restart_digests=(given["release_digest"], *config),
+        reload_files=tuple(given["reload_files"]),
         ports=tuple(given["ports"]),
+        public_ports=tuple(given["public_ports"]),
         health=given["health"],
         exposure_limit=given["exposure_limit"],
     )

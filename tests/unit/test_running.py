@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rackllama.host.running import Wanted, differences, native_program
+from rackllama.host.running import Wanted, differences, native_program, unread_files
 from rackllama.host.systemd import Process
 from rackllama.host.unit import DIGEST_VARIABLE
 
@@ -59,3 +59,9 @@ def test_a_process_from_before_a_repair_is_restarted():
 
 def test_files_from_the_future_restart_nothing():
     assert reasons(AS_WANTED, replace(WANTED, files_changed_at=NOW + 3600)) == []
+
+
+def test_files_that_changed_after_they_were_read_are_read_again():
+    declared = replace(WANTED, reload_files={"/etc/a": 150.0, "/etc/b": 120.0, "/etc/from-the-future": NOW + 3600})
+    assert unread_files(declared, loaded_at=140.0, now=NOW) == ["/etc/a changed after it was read"]
+    assert unread_files(declared, loaded_at=160.0, now=NOW) == []

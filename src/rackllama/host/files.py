@@ -51,13 +51,18 @@ def read_json(path: Path) -> Optional[Any]:
         return None
 
 
-def write_atomically(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace `path` by `text` in one durable step; a crash leaves the old file or the new one, never a part."""
+def write_atomically(path: Path, text: str, mode: int = 0o644, group: Optional[int] = None) -> None:
+    """Replace `path` by `text` in one durable step; a crash leaves the old file or the new one, never a part.
+
+    It belongs to the group of that id, where one is given.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
             os.fchmod(file.fileno(), mode)
+            if group is not None:
+                os.fchown(file.fileno(), -1, group)
             file.write(text)
             file.flush()
             os.fsync(file.fileno())

@@ -92,7 +92,8 @@ def port_check(service: str, port: int) -> Check:
 def _is_ours(service: str, port: int) -> bool:
     """Whether a service of ours by this name runs here and was declared with this port."""
     record = read_json(SERVICES / f"{service}.json") or {}
-    return port in record.get("ports", []) and systemd.unit_state(f"{service}.service").active
+    declared = [*record.get("ports", []), *record.get("public_ports", [])]
+    return port in declared and systemd.unit_state(f"{service}.service").active
 
 
 def _existing(path: Path) -> Path:

@@ -1,4 +1,4 @@
-"""Bring a unit to run what is declared, restarting it only where what runs differs.
+"""Bring a unit to run what is declared, restarting or reloading it only where what runs differs.
 
 Nothing is remembered between runs: the process itself carries, in its environment, the digest of the declaration that
 it was started with. A converge that died in the middle, a crash, a reboot, an edit by hand: each shows as a difference.
@@ -9,7 +9,7 @@ import pwd
 import socket
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Callable, List, Mapping, Optional
 
@@ -21,6 +21,7 @@ from .unit import DIGEST_VARIABLE, DROP_IN, SECRETS, SERVICES, UNITS, declared_d
 
 POLL_SECONDS = 0.2
 CRASHES_UNTIL_HOPELESS = 3
+RELOAD_SECONDS = 30
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Wanted:
     """What ought to run: the digest and environment that the process must carry, its user and its program.
 
     `program` is None where a script is run, as the kernel then names the interpreter. `files_changed_at` is the newest
-    mtime of the unit's files.
+    mtime of the unit's files; `reload_files` are the mtimes of those that a reload reads.
     """
 
     digest: str
@@ -37,6 +38,7 @@ class Wanted:
     program: Optional[str]
     files_changed_at: float
     health: Mapping[str, Any]
+    reload_files: Mapping[str, float] = field(default_factory=dict)
 
 
 def differences(wanted: Wanted, found: Optional[Process], now: float) -> List[str]:
@@ -62,6 +64,15 @@ def differences(wanted: Wanted, found: Optional[Process], now: float) -> List[st
     return reasons
 
 
+def unread_files(wanted: Wanted, loaded_at: float, now: float) -> List[str]:
+    """Why the service must be reloaded: the files that changed after it last read them, one reason a line. Pure."""
+    return [
+        f"{path} changed after it was read"
+        for path, changed_at in sorted(wanted.reload_files.items())
+        if loaded_at < changed_at <= now
+    ]
+
+
 def wanted(name: str) -> Optional[Wanted]:
     """What the files on this host declare of a service, or None where it was never configured."""
     env_path = SECRETS / f"{name}.env"
@@ -78,6 +89,9 @@ def wanted(name: str) -> Optional[Wanted]:
         program=native_program(Path(record["program"])),
         files_changed_at=max((path.stat().st_mtime for path in files if path.exists()), default=0.0),
         health=record["health"],
+        reload_files={
+            path: Path(path).stat().st_mtime for path in record.get("reload_files", []) if Path(path).exists()
+        },
     )
 
 
@@ -91,6 +105,19 @@ def differences_here(name: str) -> List[str]:
     """`differences` of a service on this host."""
     declared = wanted(name)
     return differences(declared, running(name), time.time()) if declared else ["it was never configured"]
+
+
+def reasons_to_reload(name: str) -> List[str]:
+    """`unread_files` of a service on this host; empty as well where it does not run.
+
+    A program that reloads lets a new child read its files and take over, and keeps the old one where they are wrong:
+    so its youngest process says what was read last, however it was told to.
+    """
+    declared, pid = wanted(name), systemd.unit_state(f"{name}.service").main_pid
+    if declared is None or not declared.reload_files or not pid:
+        return []
+    started = [process.started_at for process in map(systemd.process, [pid, *systemd.children(pid)]) if process]
+    return unread_files(declared, max(started, default=0.0), time.time())
 
 
 def native_program(path: Path) -> Optional[str]:
@@ -138,6 +165,21 @@ def restart_until_healthy(name: str) -> None:
             f"the service {name} runs, but not as declared: {'; '.join(remaining)}",
             f"see which file overrides it: systemctl cat {unit}",
         )
+
+
+def reload_until_read(name: str) -> None:
+    """Let a service read its files again, without an interruption, and wait until it has, and is healthy.
+
+    Raises RackllamaError with the end of its journal where it refuses them; it then goes on with what it read before.
+    """
+    declared, unit = wanted(name), f"{name}.service"
+    reloaded = systemd.run("systemctl", "reload", unit, check=False).returncode == 0
+    deadline = time.monotonic() + RELOAD_SECONDS
+    while reloaded and reasons_to_reload(name) and time.monotonic() < deadline:
+        time.sleep(POLL_SECONDS)
+    if not reloaded or reasons_to_reload(name):
+        raise _unhealthy(name, "it does not take its new files, and goes on with those it had")
+    wait_until_healthy(name, declared.health if declared else {})
 
 
 def wait_until_healthy(name: str, health: Mapping[str, Any]) -> None:

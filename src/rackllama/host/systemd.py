@@ -111,6 +111,19 @@ def _program(folder: Path) -> Optional[str]:
         return None
 
 
+def children(pid: int) -> List[int]:
+    """The processes that a process started itself and that are still there."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text().rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if parent == pid:
+            found.append(int(stat.parent.name))
+    return found
+
+
 def process(pid: int) -> Optional[Process]:
     """What the kernel says of a process, or None where it is gone."""
     folder = Path(f"/proc/{pid}")

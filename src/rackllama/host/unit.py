@@ -71,6 +71,8 @@ class ServiceDeclaration:
     """What a role wants to run. `unit` and `service` are directives of [Unit] and [Service]; sizes are systemd's own.
 
     `restart_digests` are digests of whatever else must restart the service when it changes: release, config files.
+    `reload_files` are read again by a reload (`ExecReload`), so that their changes need no restart.
+    `ports` are open to this host alone, `public_ports` to others as well.
     """
 
     name: str
@@ -80,7 +82,9 @@ class ServiceDeclaration:
     environment: Mapping[str, str] = field(default_factory=dict)
     secrets: Mapping[str, str] = field(default_factory=dict)
     restart_digests: Tuple[str, ...] = ()
+    reload_files: Tuple[str, ...] = ()
     ports: Tuple[int, ...] = ()
+    public_ports: Tuple[int, ...] = ()
     health: Mapping[str, Any] = field(default_factory=dict)
     exposure_limit: float = 2.0
 
@@ -151,7 +155,9 @@ def _record(declaration: ServiceDeclaration) -> str:
             "user": declaration.user,
             "program": _program(declaration),
             "environment": dict(declaration.environment),
+            "reload_files": list(declaration.reload_files),
             "ports": list(declaration.ports),
+            "public_ports": list(declaration.public_ports),
             "health": dict(declaration.health),
             "exposure_limit": declaration.exposure_limit,
         }

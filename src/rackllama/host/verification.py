@@ -47,7 +47,7 @@ def model_checks(expected: Sequence[str], url: str, reasoning: Sequence[str] = (
 
 def _checks_of_service(record: Dict[str, Any]) -> List[Check]:
     name = record["name"]
-    reasons = running.differences_here(name)
+    reasons = running.differences_here(name) or running.reasons_to_reload(name)
     converge = "converge again: playbooks/site.yml"
     checks = [
         Check(
@@ -56,7 +56,8 @@ def _checks_of_service(record: Dict[str, Any]) -> List[Check]:
         _answers(name, record["health"]),
         _sandbox(name, float(record["exposure_limit"])),
     ]
-    return checks + [_loopback(name, port) for port in record["ports"]]
+    checks += [_loopback(name, port) for port in record["ports"]]
+    return checks + [_public(name, port) for port in record.get("public_ports", [])]
 
 
 def _answers(name: str, health: Mapping[str, Any]) -> Check:
@@ -85,6 +86,13 @@ def _loopback(name: str, port: int) -> Check:
         shown,
         "bind it to 127.0.0.1; other hosts come through the gateway",
     )
+
+
+def _public(name: str, port: int) -> Check:
+    found = listeners(port)
+    shown = ", ".join(sorted({listener.address for listener in found})) or "nobody listens"
+    remedy = f"see: systemctl status {name}"
+    return Check(f"{name} port {port} is open to others", bool(found), "a listener", shown, remedy)
 
 
 def _identity(name: str, found: Optional[str], record: Mapping[str, Any]) -> Check:
