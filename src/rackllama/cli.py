@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 
 from rackllama.catalog import cli as catalog
+from rackllama.gateway import cli as gateway
 from rackllama.host.errors import RackllamaError
 from rackllama.lab import cli as lab
 from rackllama.landing import cli as landing
@@ -18,6 +19,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rackllama", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     catalog.add_commands(commands)
+    gateway.add_commands(commands)
     lab.add_commands(commands)
     landing.add_commands(commands)
     mirror.add_commands(commands)

@@ -174,6 +174,7 @@ def test_the_inventory_of_a_lab_is_that_of_any_other_maker_of_hosts(tmp_path):
         "address": "10.9.8.2",
         "user": "ops",
         "gpus": [],
-        "roles": ["serving"],
+        "roles": ["serving", "gateway"],
     }
     assert inventory_groups(lab.inventory).groups["serving"] == ["lab1", "lab2"]
+    assert inventory_groups(lab.inventory).groups["gateway"] == ["lab1"]

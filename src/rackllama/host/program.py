@@ -3,6 +3,8 @@
 land JOB.json     bring the model of a job to where it is served, going on from what an earlier run left
 status            how far each model's landing is
 scrub STORE       read every blob below an OLLAMA_MODELS, and name the damaged ones
+key …             create, list and revoke the keys of the gateway on this host
+certificate FILE  give a service the certificate and key that the file names, if they have changed
 """
 
 import argparse
@@ -14,6 +16,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
+from . import gateway_program
 from .errors import RackllamaError
 from .files import read_json
 from .landing import LandingOptions, StoppedError, read_token, stop_on_signals
@@ -35,11 +38,14 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     commands.add_parser("status", help="how far each landing is")
     scrub = commands.add_parser("scrub", help="read every blob of a store, and name the damaged ones")
     scrub.add_argument("store", type=Path, help="the folder that OLLAMA_MODELS names")
+    gateway_program.add_commands(commands)
     arguments = parser.parse_args(argv)
     runs: Dict[str, Callable[[], int]] = {
         "land": lambda: _land(arguments.job),
         "status": _status,
         "scrub": lambda: _scrub(arguments.store),
+        "key": lambda: gateway_program.run_key(arguments),
+        "certificate": lambda: gateway_program.run_certificate(arguments),
     }
     try:
         return runs[arguments.command]()

@@ -88,7 +88,13 @@ class Lab:
         """The hosts as every maker of hosts describes them: `{"hosts": [{name, address, user, gpus, roles}]}`."""
         return {
             "hosts": [
-                {"name": host.name, "address": str(host.address), "user": self.user, "gpus": [], "roles": ["serving"]}
+                {
+                    "name": host.name,
+                    "address": str(host.address),
+                    "user": self.user,
+                    "gpus": [],
+                    "roles": ["serving", "gateway"] if host.number == 1 else ["serving"],
+                }
                 for host in self.hosts
             ]
         }
