@@ -37,7 +37,6 @@ class Answers:
 
 def ask_gateways(inventory: Sequence[str], added: Sequence[Key] = (), revoked: Sequence[str] = ()) -> Answers:
     """Add and revoke keys on every gateway, and learn which there are. Raises RackllamaError where there is none."""
-    hosts = gateways(inventory)
     with tempfile.TemporaryDirectory(prefix="rackllama-keys-") as folder:
         variables = {
             "keys_added": [asdict(key) for key in added],
@@ -48,11 +47,20 @@ def ask_gateways(inventory: Sequence[str], added: Sequence[Key] = (), revoked: S
         given = Path(folder) / "given.json"
         given.write_text(json.dumps(variables), encoding="utf-8")
         done = _ansible("ansible-playbook", inventory, playbook(), "-e", f"@{given}")
-        return read_answers(Path(folder), hosts, "\n".join(done.stdout.splitlines()[-SAID_LINES:]))
+        return read_answers(Path(folder), "\n".join((done.stdout + done.stderr).splitlines()[-SAID_LINES:]))
 
 
-def read_answers(folder: Path, hosts: Sequence[str], said: str) -> Answers:
-    """What the gateways left in a folder, a JSON file each; who left none failed."""
+def read_answers(folder: Path, said: str) -> Answers:
+    """What the gateways left in a folder, a JSON file each; who left none failed. Their names are in `gateways`.
+
+    Raises RackllamaError with what Ansible `said` where there are none.
+    """
+    listed = folder / "gateways"
+    hosts: list[str] = json.loads(listed.read_text(encoding="utf-8")) if listed.exists() else []
+    if not hosts:
+        raise RackllamaError(
+            f"no host is in the group gateway:\n{said}", "name the inventory: rackllama key … -i inventories/NAME"
+        )
     answers = {
         host: json.loads(path.read_text(encoding="utf-8"))
         for host in hosts
@@ -65,19 +73,6 @@ def read_answers(folder: Path, hosts: Sequence[str], said: str) -> Answers:
         failed=tuple(host for host in hosts if host not in answers),
         said=said,
     )
-
-
-def gateways(inventory: Sequence[str]) -> list[str]:
-    """The hosts of the group `gateway`, also by its children. Raises RackllamaError where there are none."""
-    done = _ansible("ansible", inventory, "gateway", "--list-hosts")
-    hosts = [line.strip() for line in done.stdout.splitlines()[1:] if line.strip()]
-    if done.returncode or not hosts:
-        said = (done.stderr or done.stdout).strip().splitlines()[-1:]
-        raise RackllamaError(
-            f"no host is in the group gateway: {''.join(said)}",
-            "name the inventory: rackllama key … -i inventories/NAME",
-        )
-    return hosts
 
 
 def playbook() -> str:
