@@ -11,9 +11,9 @@ import pytest
 
 SEED = 20
 WIPE = """
-systemctl disable --now ollama 'rackllama-land@gemma3-270m-q4-k-m'
+systemctl disable --now gateway ollama 'rackllama-land@gemma3-270m-q4-k-m'
 rm -rf /opt/ollama /opt/llama_cpp /opt/rackllama /var/lib/ollama /var/lib/rackllama /etc/rackllama
-rm -rf /etc/systemd/system/ollama.service* /etc/systemd/system/rackllama-land@*
+rm -rf /etc/systemd/system/gateway.service* /etc/systemd/system/ollama.service* /etc/systemd/system/rackllama-land@*
 systemctl daemon-reload
 """
 
