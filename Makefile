@@ -92,6 +92,10 @@ test-slow: depot ## What takes longer; last results in docs/test-results.md
 bench-landing: depot ## A landing and the manual ways in turns: make bench-landing SIZE=4g ROUNDS=5
 	@python -m tests.bench.$(if $(LARGER_THAN_MEMORY),small_memory,landing --size $(SIZE) --rounds $(ROUNDS) $(if $(JSON),--json $(JSON)))
 
+.PHONY: bench-gateway
+bench-gateway: .venv/.ready ## What the gateway costs a stream, on the converged lab
+	@python -m tests.bench.gateway $(LAB)
+
 ##@ Keep it
 
 .PHONY: format
