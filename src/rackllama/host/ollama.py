@@ -1,7 +1,8 @@
-"""A small client of Ollama's own API, over loopback and past every proxy."""
+"""A small client of Ollama's own API, over loopback or through a gateway, and past every proxy."""
 
 import http.client
 import json
+import ssl
 import urllib.error
 import urllib.request
 from dataclasses import dataclass
@@ -41,11 +42,19 @@ class Chat:
 
 
 class Ollama:
-    """The server at one address, as `http://127.0.0.1:11434`. Every method raises RackllamaError where it fails."""
+    """The server at one address, as `http://127.0.0.1:11434`. Every method raises RackllamaError where it fails.
 
-    def __init__(self, url: str) -> None:
+    A gateway wants `headers` with a key, and is believed by whom `trust` believes.
+    """
+
+    def __init__(
+        self, url: str, headers: Optional[Mapping[str, str]] = None, trust: Optional[ssl.SSLContext] = None
+    ) -> None:
         self.url = url.rstrip("/")
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        self._headers = dict(headers or {})
+        self._opener = urllib.request.build_opener(
+            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=trust)
+        )
 
     def models(self) -> List[ListedModel]:
         """All models that the server has."""
@@ -133,7 +142,7 @@ class Ollama:
     def _open(self, method: str, path: str, body: Optional[Mapping[str, Any]], timeout: Optional[float]) -> Any:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(
-            self.url + path, data=data, method=method, headers={"Content-Type": "application/json"}
+            self.url + path, data=data, method=method, headers={"Content-Type": "application/json", **self._headers}
         )
         try:
             return self._opener.open(request, timeout=timeout)

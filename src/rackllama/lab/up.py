@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama import Chat, Ollama
+from rackllama.host.ollama import Chat
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import fill
 from rackllama.lab.depot.progress import Progress, Step
 from rackllama.lab.depot.server import ensure_serving, stop_serving
-from rackllama.lab.tunnel import tunnel
+from rackllama.lab.gateway import through_gateway
 from rackllama.paths import state_dir
 
 CHECKOUT = Path(__file__).resolve().parents[3]
@@ -133,9 +133,8 @@ def converge(lab: str, on_task: Callable[[int], None]) -> Converged:
 
 
 def ask(lab: hosts.Lab, host: hosts.Host, question: str = QUESTION) -> tuple[str, Chat]:
-    """The name of the first model that a host serves, and its answer to the question."""
-    with tunnel(lab, host, OLLAMA_PORT) as url:
-        server = Ollama(url)
+    """The name of the first model that a host serves, and its answer to the question, through its gateway."""
+    with through_gateway(lab, host) as server:
         models = server.models()
         if not models:
             raise RackllamaError(f"{host.name} serves no model", "declare one in inventories/lab and converge again")
@@ -151,12 +150,13 @@ def summary(host: hosts.Host, model: str, chat: Chat, converged: Converged, watc
 
   Q: {QUESTION}
   A: {chat.text.strip()}
-     {model} on {host.name}: {chat.tokens} tokens at {chat.tokens_per_second:.1f} tok/s
+     {model} at https://{host.address}: {chat.tokens} tokens at {chat.tokens_per_second:.1f} tok/s
 
 What to type next:
-  make verify     check what is deployed, on every host
-  make shell      log in to the first host
-  make down       remove all of it
+  rackllama key create me    a key for https://{host.address}/v1 (docs/gateway.md)
+  make verify                check what is deployed, on every host
+  make shell                 log in to the first host
+  make down                  remove all of it
 """
 
 
