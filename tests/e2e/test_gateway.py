@@ -52,7 +52,7 @@ class Stream(threading.Thread):
 
     def __init__(self, gateway: Gateway, key: str) -> None:
         super().__init__()
-        self.asked = {"model": FIRST, "stream": True, "tokens": 1_000_000, "interval": 0.05}
+        self.asked = {"model": FIRST, "stream": True, "tokens": 1_000_000, "interval": 0.02}
         self.client = gateway.client(key)
         self.came: list[int] = []
         self.stopped = False
@@ -295,5 +295,3 @@ def test_a_change_of_the_configuration_reloads_and_breaks_no_stream(two_engines:
     assert two_engines.workers() - before
     assert site.run("systemctl show gateway --property MainPID --value") == main
     assert two_engines.known() == users
-    unchanged = site.converge(*GATEWAY, gateway_engines=engines, gateway_upload_timeout_seconds=61)
-    assert unchanged.changed == {site.host.name: 0}
