@@ -33,6 +33,10 @@ options:
     description: Environment of the service that only root and the service may read.
     type: dict
     default: {}
+  secret_files:
+    description: The same, from files on the host that hold one secret each, by the name of the variable.
+    type: dict
+    default: {}
   release_digest:
     description: The sha256 of the release it runs; another one restarts it.
     type: str
@@ -103,7 +107,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import unit, unit_state
+from ansible_collections.rackllama.llm.plugins.module_utils import secret_file, unit, unit_state
 from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
 
 
@@ -116,6 +120,7 @@ def main() -> None:
             "service": {"type": "dict", "default": {}},
             "environment": {"type": "dict", "default": {}},
             "secrets": {"type": "dict", "default": {}, "no_log": True},
+            "secret_files": {"type": "dict", "default": {}, "no_log": False},
             "release_digest": {"type": "str", "default": ""},
             "config_files": {"type": "list", "elements": "path", "default": []},
             "reload_files": {"type": "list", "elements": "path", "default": []},
@@ -132,23 +137,28 @@ def main() -> None:
         if given["state"] == "absent":
             change = unit_state.removal(given["name"])
         else:
-            change = unit_state.change(declaration(given))
+            change = unit_state.change(declaration(given, module.check_mode))
         if not module.check_mode:
             change.carry_out()
     module.exit_json(changed=bool(change), written=[str(path) for path in change.paths], diff=change.diff())
 
 
-def declaration(given: dict[str, Any]) -> unit.ServiceDeclaration:
+def declaration(given: dict[str, Any], check_mode: bool) -> unit.ServiceDeclaration:
     config = [
         hashlib.sha256(Path(path).read_bytes()).hexdigest() for path in given["config_files"] if Path(path).exists()
     ]
+    # In check mode, a file that is not there yet is one that would have been made.
+    files = {name: Path(path) for name, path in given["secret_files"].items() if not check_mode or Path(path).exists()}
     return unit.ServiceDeclaration(
         name=given["name"],
         user=given["user"] or given["name"],
         unit=given["unit"],
         service=given["service"],
         environment={name: str(value) for name, value in given["environment"].items()},
-        secrets={name: str(value) for name, value in given["secrets"].items()},
+        secrets={
+            **{name: str(value) for name, value in given["secrets"].items()},
+            **{name: secret_file.read_secret(path) for name, path in files.items()},
+        },
         restart_digests=(given["release_digest"], *config),
         reload_files=tuple(given["reload_files"]),
         ports=tuple(given["ports"]),
