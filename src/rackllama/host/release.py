@@ -18,7 +18,7 @@ import tarfile
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Dict, Iterator, List, Mapping, Optional
+from typing import IO, Callable, Dict, Iterator, List, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .errors import RackllamaError
@@ -99,11 +99,19 @@ def plan(wanted: WantedRelease, installed: InstalledReleases, activate: bool = T
     return steps
 
 
-def carry_out(wanted: WantedRelease, installed: InstalledReleases, steps: List[Step]) -> None:
-    """Do the steps. A failure in any of them leaves `current` and what it points to as they were."""
+def carry_out(
+    wanted: WantedRelease,
+    installed: InstalledReleases,
+    steps: List[Step],
+    install: Optional[Callable[[], None]] = None,
+) -> None:
+    """Do the steps. A failure in any of them leaves `current` and what it points to as they were.
+
+    `install` puts the version there where it is not unpacked from an archive.
+    """
     for step in steps:
         if step.action == "unpack":
-            _install(wanted)
+            (install or (lambda: _install(wanted)))()
         elif step.action == "activate":
             if installed.current in installed.versions:
                 link_atomically(wanted.home / "previous", str(installed.current))
