@@ -5,6 +5,7 @@ status            how far each model's landing is
 scrub STORE       read every blob below an OLLAMA_MODELS, and name the damaged ones
 key …             create, list and revoke the keys of the gateway on this host
 certificate FILE  give a service the certificate and key that the file names, if they have changed
+webui-data DIR    keep or bring back the database of Open WebUI, before the release that is current is started
 """
 
 import argparse
@@ -23,6 +24,7 @@ from .landing import LandingOptions, StoppedError, read_token, stop_on_signals
 from .model import LANDINGS, PROGRESS, bring, wanted_model
 from .progress import Progress, progress_text, read_progress
 from .scrub import blob_checks
+from .webui_data import make_ready
 
 EXIT_OK, EXIT_FAILED, EXIT_CANNOT, EXIT_STOPPED = 0, 1, 2, 130
 LOG_SECONDS = 20.0
@@ -39,6 +41,9 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     scrub = commands.add_parser("scrub", help="read every blob of a store, and name the damaged ones")
     scrub.add_argument("store", type=Path, help="the folder that OLLAMA_MODELS names")
     gateway_program.add_commands(commands)
+    webui = commands.add_parser("webui-data", help="make Open WebUI's database ready for the release that is current")
+    webui.add_argument("data", type=Path, help="its DATA_DIR")
+    webui.add_argument("current", type=Path, help="the link to the release that is to be started")
     arguments = parser.parse_args(argv)
     runs: Dict[str, Callable[[], int]] = {
         "land": lambda: _land(arguments.job),
@@ -46,6 +51,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "scrub": lambda: _scrub(arguments.store),
         "key": lambda: gateway_program.run_key(arguments),
         "certificate": lambda: gateway_program.run_certificate(arguments),
+        "webui-data": lambda: _webui_data(arguments.data, arguments.current),
     }
     try:
         return runs[arguments.command]()
@@ -101,6 +107,12 @@ def _scrub(store: Path) -> int:
         print(json.dumps({"id": check.id, "ok": check.ok, "found": check.found, "remedy": check.remedy}), flush=True)
         damaged += [] if check.ok else [check.id]
     return EXIT_FAILED if damaged else EXIT_OK
+
+
+def _webui_data(data: Path, current: Path) -> int:
+    for step in make_ready(data, current.resolve().name):
+        print(f"{step.action} the database of {step.release}", flush=True)
+    return EXIT_OK
 
 
 class _Log:
