@@ -87,6 +87,7 @@ e2e: depot ## Upstream's own tools, and one lab host from nothing to answers, wi
 .PHONY: test-slow
 test-slow: depot ## What takes longer; last results in docs/test-results.md
 	pytest tests/unit tests/e2e -m slow
+	pytest tests/webui -m slow
 
 .PHONY: bench-landing
 bench-landing: depot ## A landing and the manual ways in turns: make bench-landing SIZE=4g ROUNDS=5

@@ -27,6 +27,11 @@ options:
     type: list
     elements: str
     default: []
+  openai_urls:
+    description: The engines that speak OpenAI's API, likewise.
+    type: list
+    elements: str
+    default: []
   models:
     description: The models that it must list.
     type: list
@@ -91,6 +96,7 @@ def main() -> None:
             "email": {"type": "str", "required": True},
             "password_file": {"type": "path", "required": True, "no_log": False},
             "engines": {"type": "list", "elements": "str", "default": []},
+            "openai_urls": {"type": "list", "elements": "str", "default": []},
             "models": {"type": "list", "elements": "str", "default": []},
             "reasoning_models": {"type": "list", "elements": "str", "default": []},
             "think_filter": {"type": "str", "required": True},
@@ -107,6 +113,7 @@ def main() -> None:
             password=read_secret(Path(given["password_file"])),
             engines=tuple(given["engines"]),
             models=tuple(given["models"]),
+            openai_urls=tuple(given["openai_urls"]),
         )
         try:
             session = open_webui.sign_in(wanted)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import threading
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -32,6 +33,7 @@ class StandIn:
     def __init__(self):
         self.users, self.signup = {"admin@localhost": ("s3cret", "admin")}, False
         self.engines = [[MODEL]]
+        self.gateway = []
         self.functions = {}
 
     def answer(self, method, path, body, token):
@@ -48,6 +50,8 @@ class StandIn:
             models = self.engines[int(path.rpartition("/")[2])]
             found = {"models": [{"model": name} for name in models or ()]}
             return (500, {"detail": "Server Connection Error"}) if models is None else (200, found)
+        if path == "/openai/models/0":
+            return 200, {"data": [{"id": name} for name in self.gateway]}
         return 200, self.function(method, path, body)
 
     def function(self, method, path, body):
@@ -113,6 +117,15 @@ def chunk(content, role=None, model=MODEL):
 
 def test_one_that_is_as_declared_lists_its_models(webui):
     assert check_engines(sign_in(webui.wanted), webui.wanted) == [MODEL]
+
+
+def test_models_behind_a_gateway_count_as_well(webui):
+    webui.engines, webui.gateway = [], [MODEL]
+    wanted = replace(webui.wanted, engines=(), openai_urls=("https://gpu1.example.com/v1",))
+    assert check_engines(sign_in(wanted), wanted) == [MODEL]
+    webui.gateway = []
+    with pytest.raises(RackllamaError, match="but no model at all"):
+        check_engines(sign_in(wanted), wanted)
 
 
 def test_one_without_an_account_is_a_danger_of_its_own_kind(webui):

@@ -28,13 +28,17 @@ class StrangerError(RackllamaError):
 
 @dataclass(frozen=True)
 class Wanted:
-    """What Open WebUI is to show: an admin, its engines' addresses, and models that it must list at the least."""
+    """What Open WebUI is to show: an admin, its engines' addresses, and models that it must list at the least.
+
+    `engines` speak Ollama's API and `openai_urls` OpenAI's, each in the order in which Open WebUI was given them.
+    """
 
     url: str
     email: str
     password: str
     engines: Tuple[str, ...]
     models: Tuple[str, ...]
+    openai_urls: Tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,7 @@ def sign_in(wanted: Wanted) -> Session:
     if shown["features"]["enable_signup"]:
         raise RackllamaError(
             "anybody can sign up at Open WebUI",
-            "take ENABLE_SIGNUP and ENABLE_PERSISTENT_CONFIG out of open_webui_extra_env",
+            "see which file opens it: systemctl cat open_webui; where it was done in the Admin Panel, restart it",
         )
     try:
         account = public.ask("POST", "/api/v1/auths/signin", {"email": wanted.email, "password": wanted.password})
@@ -117,14 +121,11 @@ def check_engines(session: Session, wanted: Wanted) -> List[str]:
     """
     listed: List[str] = []
     for number, engine in enumerate(wanted.engines):
-        try:
-            answer = session.ask("GET", f"/ollama/api/tags/{number}")
-        except ApiError as error:
-            raise RackllamaError(
-                f"Open WebUI does not reach the engine at {engine}: {error.detail}",
-                f"ask it from the host: curl {engine}/api/version; where it answers, see: journalctl -u open_webui",
-            ) from error
+        answer = _ask_engine(session, f"/ollama/api/tags/{number}", engine, f"{engine}/api/version")
         listed += [model["model"] for model in answer["models"]]
+    for number, engine in enumerate(wanted.openai_urls):
+        answer = _ask_engine(session, f"/openai/models/{number}", engine, f"{engine}/models")
+        listed += [model["id"] for model in answer["data"]]
     missing = [model for model in wanted.models if model not in listed]
     if missing:
         raise RackllamaError(
@@ -132,6 +133,16 @@ def check_engines(session: Session, wanted: Wanted) -> List[str]:
             "converge the models first: playbooks/models.yml; or name the engines that have them",
         )
     return listed
+
+
+def _ask_engine(session: Session, path: str, engine: str, tried: str) -> Any:
+    try:
+        return session.ask("GET", path)
+    except ApiError as error:
+        raise RackllamaError(
+            f"Open WebUI does not reach the engine at {engine}: {error.detail}",
+            f"ask it from the host: curl {tried}; where it answers, see: journalctl -u open_webui",
+        ) from error
 
 
 def dropping_models(reasoning: Iterable[str], engines: Sequence[str]) -> List[str]:
