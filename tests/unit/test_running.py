@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from rackllama.host.running import Wanted, differences, native_program, unread_files
+from rackllama.host.running import Wanted, differences, native_program, script_interpreter, unread_files
 from rackllama.host.systemd import Process
 from rackllama.host.unit import DIGEST_VARIABLE
 
@@ -51,6 +51,28 @@ def test_a_script_is_not_told_by_its_interpreter(tmp_path):
     assert native_program(script) is None
     assert native_program(tmp_path / "current") == str(program)
     assert reasons(replace(AS_WANTED, program="/usr/bin/dash"), replace(WANTED, program=None)) == []
+
+
+def test_a_script_of_an_environment_that_is_no_longer_current_is_restarted(tmp_path):
+    script = tmp_path / "2.0" / "bin" / "hello"
+    script.parent.mkdir(parents=True)
+    script.write_text(f"#!{script.parent}/python3.11 -I\nprint()\n")
+    (tmp_path / "current").symlink_to("2.0")
+    interpreter = script_interpreter(tmp_path / "current" / "bin" / "hello")
+    assert interpreter == f"{script.parent}/python3.11"
+    wanted = replace(WANTED, program=None, interpreter=interpreter)
+    assert reasons(replace(AS_WANTED, command=interpreter), wanted) == []
+    assert reasons(replace(AS_WANTED, command=f"{tmp_path}/1.0/bin/python3.11"), wanted) == [
+        f"it runs by {tmp_path}/1.0/bin/python3.11 and ought to run by {interpreter}"
+    ]
+
+
+def test_other_scripts_and_programs_are_not_told_by_their_interpreter(tmp_path):
+    script = tmp_path / "script"
+    for content in ("#!/usr/bin/env python3\n", "#!/bin/sh\n", "\x7fELF", ""):
+        script.write_text(content)
+        assert script_interpreter(script) is None
+    assert script_interpreter(tmp_path / "missing") is None
 
 
 def test_a_process_from_before_a_repair_is_restarted():

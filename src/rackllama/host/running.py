@@ -28,8 +28,9 @@ RELOAD_SECONDS = 30
 class Wanted:
     """What ought to run: the digest and environment that the process must carry, its user and its program.
 
-    `program` is None where a script is run, as the kernel then names the interpreter. `files_changed_at` is the newest
-    mtime of the unit's files; `reload_files` are the mtimes of those that a reload reads.
+    `program` is None where a script is run, as the kernel then names the interpreter; `interpreter` is that of the
+    script's own virtual environment, if it has one. `files_changed_at` is the newest mtime of the unit's files;
+    `reload_files` are the mtimes of those that a reload reads.
     """
 
     digest: str
@@ -39,6 +40,7 @@ class Wanted:
     files_changed_at: float
     health: Mapping[str, Any]
     reload_files: Mapping[str, float] = field(default_factory=dict)
+    interpreter: Optional[str] = None
 
 
 def differences(wanted: Wanted, found: Optional[Process], now: float) -> List[str]:
@@ -55,6 +57,8 @@ def differences(wanted: Wanted, found: Optional[Process], now: float) -> List[st
     ]
     if None not in (wanted.program, found.program) and wanted.program != found.program:
         reasons.append(f"it runs {found.program} and ought to run {wanted.program}")
+    if wanted.interpreter not in (None, found.command):
+        reasons.append(f"it runs by {found.command} and ought to run by {wanted.interpreter}")
     if wanted.uid not in (None, found.uid):
         reasons.append(f"it runs as the user id {found.uid} and ought to run as {wanted.uid}")
     if found.environment.get(DIGEST_VARIABLE) != wanted.digest:
@@ -87,6 +91,7 @@ def wanted(name: str) -> Optional[Wanted]:
         environment=record["environment"],
         uid=_uid(record["user"]),
         program=native_program(Path(record["program"])),
+        interpreter=script_interpreter(Path(record["program"])),
         files_changed_at=max((path.stat().st_mtime for path in files if path.exists()), default=0.0),
         health=record["health"],
         reload_files={
@@ -127,6 +132,17 @@ def native_program(path: Path) -> Optional[str]:
             return None if file.read(2) == b"#!" else str(path.resolve())
     except OSError:
         return None
+
+
+def script_interpreter(path: Path) -> Optional[str]:
+    """The interpreter that a script names and that lies beside it, as in a virtual environment; None for all others."""
+    try:
+        with path.open("rb") as file:
+            mark, first = file.read(2), file.readline(4096).split()
+    except OSError:
+        return None
+    named = first[0].decode(errors="replace") if mark == b"#!" and first else ""
+    return named if named and Path(named).parent == path.resolve().parent else None
 
 
 def _uid(user: str) -> Optional[int]:

@@ -27,9 +27,10 @@ class UnitState:
 
 @dataclass(frozen=True)
 class Process:
-    """A process: the environment it was started with, its program, its user's id, and when it started.
+    """A process: the environment it was started with, its program, its user's id, when it started, and its command.
 
-    `program` is None where not even root may see it, as in a container without SYS_PTRACE.
+    `program` is None where not even root may see it, as in a container without SYS_PTRACE. `command` is the first word
+    of the command line, which is the interpreter where a script was started.
 
     `started_at` is in seconds of the present wall clock, and so comparable with the mtime of a file.
     """
@@ -38,6 +39,7 @@ class Process:
     program: Optional[str]
     uid: int
     started_at: float
+    command: str = ""
 
 
 def run(*argv: str, check: bool = True) -> "subprocess.CompletedProcess[str]":
@@ -131,6 +133,7 @@ def process(pid: int) -> Optional[Process]:
         raw = (folder / "environ").read_bytes()
         program = _program(folder)
         uid = int(re.search(r"^Uid:\s+(\d+)", (folder / "status").read_text(), re.MULTILINE)[1])  # type: ignore[index]
+        command = (folder / "cmdline").read_bytes().partition(b"\0")[0].decode(errors="replace")
         after_command = (folder / "stat").read_text().rpartition(")")[2].split()
     except (FileNotFoundError, ProcessLookupError):
         return None
@@ -141,4 +144,5 @@ def process(pid: int) -> Optional[Process]:
         program=program,
         uid=uid,
         started_at=time.time() - (time.clock_gettime(time.CLOCK_BOOTTIME) - started_seconds_after_boot),
+        command=command,
     )
