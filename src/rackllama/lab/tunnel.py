@@ -4,7 +4,7 @@ import selectors
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import paramiko
 
@@ -35,13 +35,17 @@ def _accept(listener: socket.socket, transport: paramiko.Transport, port: int) -
             connection, source = listener.accept()
         except OSError:
             return
-        channel = transport.open_channel("direct-tcpip", ("127.0.0.1", port), source)
+        try:
+            channel = transport.open_channel("direct-tcpip", ("127.0.0.1", port), source)
+        except paramiko.ChannelException:  # nobody listens there now; the next connection may find somebody
+            connection.close()
+            continue
         threading.Thread(target=_pump, args=(connection, channel), daemon=True).start()
 
 
 def _pump(connection: socket.socket, channel: paramiko.Channel) -> None:
-    """Carry bytes both ways until one side closes."""
-    with connection, channel, selectors.DefaultSelector() as selector:
+    """Carry bytes both ways until one side closes, or goes without a word as browsers do."""
+    with suppress(OSError), connection, channel, selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ, channel)
         selector.register(channel, selectors.EVENT_READ, connection)
         while True:
