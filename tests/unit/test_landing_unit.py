@@ -8,7 +8,7 @@ import pytest
 
 from rackllama.host import landing_unit, model
 from rackllama.host.errors import RackllamaError
-from rackllama.host.landing_unit import changed_files, lacks_link, link_weights
+from rackllama.host.landing_unit import changed_files, link_weights, needed
 from rackllama.host.model import LandedWeights, WantedModel
 from rackllama.host.modelfile import ModelSettings
 from rackllama.host.ollama_store import OllamaStore
@@ -35,22 +35,22 @@ def gemma(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WantedModel:
 
 def test_landed_weights_get_another_name_and_no_copy(gemma, tmp_path):
     link = tmp_path / "gemma.gguf"
-    assert lacks_link(gemma, link)
+    assert "link" in needed(gemma, link)
     link_weights(gemma, link)
-    assert not lacks_link(gemma, link)
+    assert "link" not in needed(gemma, link)
     assert link.samefile(OllamaStore(gemma.store).blob(BLOB))
 
 
 def test_a_name_that_leads_to_other_weights_is_moved_in_one_step(gemma, tmp_path):
     link = tmp_path / "gemma.gguf"
     link.write_bytes(b"older weights")
-    assert lacks_link(gemma, link)
+    assert "link" in needed(gemma, link)
     link_weights(gemma, link)
     assert link.read_bytes() == b"GGUF"
 
 
 def test_where_no_other_name_is_wanted_none_is_lacking(gemma):
-    assert not lacks_link(gemma, None)
+    assert "link" not in needed(gemma, None)
 
 
 def test_a_folder_that_cannot_hold_the_name_is_told(gemma, tmp_path):

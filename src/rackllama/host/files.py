@@ -92,6 +92,17 @@ def link_atomically(link: Path, target: str) -> None:
     sync_directory(link.parent)
 
 
+def name_atomically(file: Path, name: Path, temporary: Path) -> None:
+    """Give a file another name, by a hard link and in the place of what has it, in one durable step.
+
+    `temporary` is a name to use meanwhile, on the same file system. Raises OSError.
+    """
+    temporary.unlink(missing_ok=True)
+    os.link(file, temporary)
+    temporary.replace(name)
+    sync_directory(name.parent)
+
+
 def sync_file(path: Path) -> None:
     """Make the content of a file survive a power cut."""
     with path.open("rb") as file:

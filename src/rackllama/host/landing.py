@@ -50,6 +50,9 @@ CANNOT_PREALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
 class StoppedError(RackllamaError):
     """The landing was asked to stop, and did; what came is kept."""
 
+    def __init__(self, subject: str = "the landing") -> None:
+        super().__init__(f"{subject} was stopped", "run it again: it goes on from there")
+
 
 @dataclass(frozen=True)
 class LandingOptions:
@@ -146,7 +149,7 @@ def _land(job: LandingJob, state: Path, options: LandingOptions, report: "_Repor
 
             def tick() -> None:
                 if stop.is_set():
-                    raise StoppedError(f"the landing of {job.slug} was stopped", "run it again: it goes on from there")
+                    raise StoppedError(f"the landing of {job.slug}")
                 report("fetching" if schedule.bytes_here < _placed_bytes(job) else "verifying", schedule.bytes_here)
 
             tick()

@@ -5,7 +5,6 @@ left to do. What it is to do stands in its job.
 """
 
 import contextlib
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -14,9 +13,9 @@ from typing import Any, Dict, List, Mapping, Optional
 
 from . import systemd
 from .errors import RackllamaError
-from .files import as_owner_of, json_text, read_json, read_text, sync_directory, write_atomically
+from .files import as_owner_of, json_text, name_atomically, read_json, read_text, write_atomically
 from .landing import unfinished
-from .model import JOBS, LANDINGS, PROGRESS, WantedModel, found_model, plan
+from .model import JOBS, LANDINGS, PROGRESS, FoundModel, WantedModel, found_model, plan
 from .modelfile import render
 from .module import difference
 from .ollama import Ollama
@@ -66,7 +65,8 @@ def write(files: List[JobFile], wanted: WantedModel, link: Optional[Path]) -> No
 
 def needed(wanted: WantedModel, link: Optional[Path]) -> List[str]:
     """The steps that a model needs on this host: the unit's, and `link`."""
-    return plan(wanted, found_model(wanted)) + (["link"] if lacks_link(wanted, link) else [])
+    found = found_model(wanted)
+    return plan(wanted, found) + (["link"] if link and not _is_name_of(link, wanted, found) else [])
 
 
 def is_running(slug: str) -> bool:
@@ -114,13 +114,12 @@ def require_served(wanted: WantedModel) -> None:
     )
 
 
-def lacks_link(wanted: WantedModel, link: Optional[Path]) -> bool:
-    """Whether the weights are to have this name as well, for other engines, and have not."""
-    weights = found_model(wanted).weights
+def _is_name_of(link: Path, wanted: WantedModel, found: FoundModel) -> bool:
+    """Whether the weights have this name as well, for other engines."""
     try:
-        return link is not None and not (weights and link.samefile(OllamaStore(wanted.store).blob(weights.blob)))
+        return found.weights is not None and link.samefile(OllamaStore(wanted.store).blob(found.weights.blob))
     except OSError:
-        return True
+        return False
 
 
 def link_weights(wanted: WantedModel, link: Path) -> None:
@@ -128,19 +127,17 @@ def link_weights(wanted: WantedModel, link: Path) -> None:
 
     Not by the unit: in its sandbox each folder is a mount of its own, and no link leads from one to another.
     """
-    weights, temporary = found_model(wanted).weights, link.with_name(f".{link.name}.new")
+    weights = found_model(wanted).weights
     if not weights:
         raise RackllamaError(f"the weights of {wanted.name} are gone", "converge again: playbooks/site.yml")
     try:
-        temporary.unlink(missing_ok=True)
-        os.link(OllamaStore(wanted.store).blob(weights.blob), temporary)
-        temporary.replace(link)
+        blob = OllamaStore(wanted.store).blob(weights.blob)
+        name_atomically(blob, link, temporary=link.with_name(f".{link.name}.new"))
     except OSError as error:
         raise RackllamaError(
             f"{link} cannot be made a name of {wanted.name} ({error.strerror})",
             f"choose a gguf_model_link_dir on the file system of {wanted.store}",
         ) from error
-    sync_directory(link.parent)
 
 
 def jobs() -> Dict[str, Dict[str, Any]]:

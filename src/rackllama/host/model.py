@@ -271,7 +271,7 @@ def _wait_for(server: Ollama, stop: threading.Event) -> None:
         else:
             return
         if stop.wait(API_POLL_SECONDS):
-            raise StoppedError("the landing was stopped", "run it again: it goes on from there")
+            raise StoppedError
 
 
 def _record(wanted: WantedModel, weights: LandedWeights, landings: Path, **served: str) -> None:

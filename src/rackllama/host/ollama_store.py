@@ -10,14 +10,13 @@ Ollama removes blobs that no manifest names whenever it starts.
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from .errors import RackllamaError
-from .files import read_record, sync_directory, write_atomically
+from .files import name_atomically, read_record, sync_directory, write_atomically
 
 BLOBS, MANIFESTS, LANDING = "blobs", "manifests", "landing"
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
@@ -102,17 +101,13 @@ class OllamaStore:
                 f"{digest} is a blob of {', '.join(self.models_of(blob))} already, and has another size than {file}",
                 "correct the sha256 of the landed file in the lock (merged_sha256) or the declaration, or leave it out",
             )
-        temporary = file.with_name(f".{blob.name}")
         try:
-            temporary.unlink(missing_ok=True)
-            os.link(file, temporary)
-            temporary.replace(blob)
+            name_atomically(file, blob, temporary=file.with_name(f".{blob.name}"))
         except OSError as error:
             raise RackllamaError(
                 f"{file} cannot be linked into {blob.parent} ({error.strerror})",
                 "keep OLLAMA_MODELS on one file system, and on one that knows hard links",
             ) from error
-        sync_directory(blob.parent)
 
     def release(self, file: Path) -> None:
         """Give up the name that a file was landed under."""
@@ -136,22 +131,11 @@ class OllamaStore:
 
     def remove(self, name: str) -> None:
         """Remove a model, and the blobs that no other one has."""
-        path = self._found(name)
-        model = _read(path)
-        path.unlink(missing_ok=True)
-        for layer in model.layers if model else ():
-            blob = self.blob(layer.digest)
-            if not self.models_of(blob):
-                blob.unlink(missing_ok=True)
+        self._remove(self._found(name))
 
     def remove_bare_model(self, name: str) -> None:
         """Remove what `write_bare_model` wrote; its weights stay."""
-        path = self._manifest(name)
-        model = _read(path)
-        path.unlink(missing_ok=True)
-        for layer in model.layers if model else ():
-            if layer.media_type == CONFIG_TYPE and not self.models_of(self.blob(layer.digest)):
-                self.blob(layer.digest).unlink(missing_ok=True)
+        self._remove(self._manifest(name), spared=WEIGHTS)
 
     def blobs(self) -> Iterator[Path]:
         """All blobs, in the order of their names."""
@@ -171,6 +155,15 @@ class OllamaStore:
         paths = [path for path in folder.glob("*/*/*/*") if path.is_file()]
         parts = [path.relative_to(folder).parts for path in paths]
         return {f"{'/'.join(part[:3])}:{part[3]}": path for part, path in zip(parts, paths)}
+
+    def _remove(self, manifest: Path, spared: str = "") -> None:
+        """Remove a manifest, and of its blobs those that no other one names and that are not of the `spared` type."""
+        model = _read(manifest)
+        manifest.unlink(missing_ok=True)
+        for layer in model.layers if model else ():
+            blob = self.blob(layer.digest)
+            if layer.media_type != spared and not self.models_of(blob):
+                blob.unlink(missing_ok=True)
 
     def _found(self, name: str) -> Path:
         """The manifest of that name, whatever the case it was written in: to Ollama all are one."""

@@ -140,7 +140,7 @@ def _header(shard: Shard, reading: HeaderReading, connections: Connections) -> T
         wished = 0.0
         for address in list(asked):
             if reading.stop.is_set():
-                raise StoppedError("the landing was stopped", "run it again: it goes on from there")
+                raise StoppedError
             try:
                 header, size = _header_at(address, shard, reading.settings, connections)
             except GgufError as error:
