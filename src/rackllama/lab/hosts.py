@@ -45,6 +45,7 @@ RUN_FLAGS = (
 )
 LAB_NAME = re.compile(r"[a-z](?:[a-z0-9-]{0,30}[a-z])?")
 READY_SECONDS = 120
+LOGIN_SECONDS = 30  # a busy machine takes its time over the exchange of keys
 
 
 class _NotYetError(RackllamaError):
@@ -435,7 +436,9 @@ def ssh_client(lab: Lab, host: Host) -> Iterator[paramiko.SSHClient]:
                 key_filename=str(lab.key),
                 look_for_keys=False,
                 allow_agent=False,
-                timeout=5,
+                timeout=LOGIN_SECONDS,
+                banner_timeout=LOGIN_SECONDS,
+                auth_timeout=LOGIN_SECONDS,
             )
         except (paramiko.AuthenticationException, paramiko.BadHostKeyException) as error:
             raise RackllamaError(
