@@ -17,7 +17,6 @@ import fcntl
 import hashlib
 import os
 import shutil
-import signal
 import stat
 import threading
 import time
@@ -38,20 +37,14 @@ from .progress import Progress, write_progress
 from .schedule import Schedule, ShardState
 from .source_kinds import REMOTE, file_source, remote_source
 from .sources import Floor, Source, Sources
+from .stop import StoppedError
 
-__all__ = ["Landed", "LandingJob", "LandingOptions", "Placement", "Progress", "ShardJob", "StoppedError", "land"]
+__all__ = ["Landed", "LandingJob", "LandingOptions", "Placement", "Progress", "ShardJob", "land"]
 
 TICK_SECONDS = 0.5
 RATE_MEMORY_SECONDS = 10.0
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CANNOT_PREALLOCATE = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
-
-
-class StoppedError(RackllamaError):
-    """The landing was asked to stop, and did; what came is kept."""
-
-    def __init__(self, subject: str = "the landing") -> None:
-        super().__init__(f"{subject} was stopped", "run it again: it goes on from there")
 
 
 @dataclass(frozen=True)
@@ -111,18 +104,6 @@ def land(
             raise failure from error
         report("landed", job.size)
         return landed
-
-
-@contextlib.contextmanager
-def stop_on_signals(*signals: int) -> Iterator[threading.Event]:
-    """An event for `land` that the first of these signals sets (default: SIGTERM). Only in the main thread."""
-    stop = threading.Event()
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in signals or (signal.SIGTERM,)}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def read_token(environment: Mapping[str, str], variable: str, path: Optional[Path] = None) -> Optional[str]:

@@ -7,7 +7,6 @@ API, which copies nothing. A model that is there as declared is neither fetched 
 
 import contextlib
 import os
-import threading
 import time
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -17,13 +16,14 @@ from .conformance import conformance_checks
 from .errors import RackllamaError
 from .files import digest, read_json, write_json
 from .http_ranges import HttpSettings
-from .landing import Landed, LandingOptions, StoppedError, is_landed, land, remove_unfinished, unfinished
+from .landing import Landed, LandingOptions, is_landed, land, remove_unfinished, unfinished
 from .landing_job import SLUG, LandingJob
 from .modelfile import ModelSettings
 from .ollama import Ollama
 from .ollama_store import DIGEST, OllamaStore, StoredModel, full_name
 from .progress import Progress, read_progress, write_progress
 from .shards import HeaderReading, Shard, Weights, job_of, land_layout
+from .stop import Stop, StoppedError
 
 JOBS = Path("/etc/rackllama/models")
 LANDINGS = Path("/var/lib/rackllama/land")
@@ -143,7 +143,7 @@ def bring(
     wanted: WantedModel,
     options: LandingOptions,
     on_progress: Callable[[Progress], None] = lambda _: None,
-    stop: Optional[threading.Event] = None,
+    stop: Optional[Stop] = None,
     landings: Path = LANDINGS,
 ) -> List[str]:
     """Do whatever is needed until the model is served as declared; gives the steps that were done.
@@ -153,7 +153,7 @@ def bring(
     """
     state = landings / wanted.slug
     state.mkdir(parents=True, exist_ok=True)
-    stop = stop or threading.Event()
+    stop = stop or Stop()
     with _told(wanted, state / PROGRESS, on_progress) as tell:
         store, server = OllamaStore(wanted.store), Ollama(wanted.ollama_url)
         found = found_model(wanted, landings)
@@ -173,13 +173,16 @@ def bring(
             _wait_for(server, stop)
             if _landed_file(wanted).exists():  # a server that started meanwhile may have pruned the blob
                 store.adopt(_landed_file(wanted), weights.blob)
-            done = {"declaration": wanted.declaration_digest, "manifest": _create(wanted, weights.blob, store, server)}
+            with stop.interrupting():
+                manifest = _create(wanted, weights.blob, store, server)
+            done = {"declaration": wanted.declaration_digest, "manifest": manifest}
             _record(wanted, weights, landings, **done)
         if _landed_file(wanted).exists():
             store.release(_landed_file(wanted))
         if "try" in steps:
             tell("trying")
-            _try(wanted, server, store.blob(weights.blob))
+            with stop.interrupting():
+                _try(wanted, server, store.blob(weights.blob))
             _record(wanted, weights, landings, **done, tried=wanted.declaration_digest)
         tell("served")
         return steps
@@ -189,7 +192,7 @@ def _land(
     wanted: WantedModel,
     options: LandingOptions,
     on_progress: Callable[[Progress], None],
-    stop: threading.Event,
+    stop: Stop,
     landings: Path,
 ) -> LandedWeights:
     """Land the weights beside the store's blobs; what an earlier declaration left there is removed."""
@@ -259,7 +262,7 @@ def _require_store_of(server: Ollama, store: OllamaStore, wanted: WantedModel) -
         )
 
 
-def _wait_for(server: Ollama, stop: threading.Event) -> None:
+def _wait_for(server: Ollama, stop: Stop) -> None:
     """Wait until the server answers: after a boot it may still be starting."""
     deadline = time.monotonic() + API_SECONDS
     while True:

@@ -20,10 +20,11 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 from . import gateway_program
 from .errors import RackllamaError
 from .files import read_json
-from .landing import LandingOptions, StoppedError, read_token, stop_on_signals
+from .landing import LandingOptions, read_token
 from .model import LANDINGS, PROGRESS, bring, wanted_model
 from .progress import Progress, progress_text, read_progress
 from .scrub import blob_checks
+from .stop import StoppedError, stop_on_signals
 from .webui_data import make_ready
 
 EXIT_OK, EXIT_FAILED, EXIT_CANNOT, EXIT_STOPPED = 0, 1, 2, 130

@@ -14,10 +14,11 @@ from . import gguf, layout
 from .errors import RackllamaError
 from .gguf import GgufError, Header
 from .http_ranges import Connections, HttpSettings, label
-from .landing import Landed, StoppedError
+from .landing import Landed
 from .landing_job import LandingJob, LayoutError, Placement, ShardJob
 from .source_kinds import REMOTE, file_source, remote_source
 from .sources import Floor, RangesRefusedError, SourceError, Stream
+from .stop import StoppedError
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 60.0

@@ -8,18 +8,18 @@ import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from threading import Event
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
 from rackllama.catalog.models import read_catalogue
 from rackllama.host.files import as_owner_of
 from rackllama.host.http_ranges import HttpSettings
-from rackllama.host.landing import Landed, LandingOptions, StoppedError, land, stop_on_signals
+from rackllama.host.landing import Landed, LandingOptions, land
 from rackllama.host.model import WantedModel, bring, recorded
 from rackllama.host.ollama_store import OllamaStore, full_name
 from rackllama.host.progress import MIB, Progress, progress_text
 from rackllama.host.shards import HeaderReading, Weights, job_of, land_layout, slug_for, with_version
+from rackllama.host.stop import Stop, StoppedError, stop_on_signals
 from rackllama.landing.amounts import byte_count, positive
 from rackllama.landing.local_ollama import local_ollama, settings_of
 from rackllama.landing.sources import Finder
@@ -107,7 +107,7 @@ def _run_land(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _to_file(out: Path, weights: Weights, options: LandingOptions, line: "ProgressLine", stop: Event) -> Result:
+def _to_file(out: Path, weights: Weights, options: LandingOptions, line: "ProgressLine", stop: Stop) -> Result:
     """Land one file; gives the result as data and in words."""
     destination = out.parent.resolve() / out.name
     reading = HeaderReading(HttpSettings(options.tokens, floor=options.floor), stop=stop)
@@ -120,7 +120,7 @@ def _to_file(out: Path, weights: Weights, options: LandingOptions, line: "Progre
 
 
 def _into_ollama(
-    arguments: argparse.Namespace, weights: Weights, options: LandingOptions, line: "ProgressLine", stop: Event
+    arguments: argparse.Namespace, weights: Weights, options: LandingOptions, line: "ProgressLine", stop: Stop
 ) -> Result:
     """Land a model and have it served; gives the result as data and in words."""
     local = local_ollama(os.environ, arguments.models_dir)

@@ -1,8 +1,6 @@
 """What a landing does when all goes well, or was told to."""
 
 import json
-import os
-import signal
 import threading
 from dataclasses import asdict, replace
 
@@ -10,8 +8,9 @@ import pytest
 
 from rackllama.host import landing, schedule
 from rackllama.host.errors import RackllamaError
-from rackllama.host.landing import land, read_token, stop_on_signals
+from rackllama.host.landing import land, read_token
 from rackllama.host.landing_job import landing_job
+from rackllama.host.stop import StoppedError
 
 from .hub import Answer, first
 from .model import FAST, make_model, sha256
@@ -143,7 +142,7 @@ def test_stopped_in_the_middle_it_goes_on_from_there(model, hub, tmp_path, monke
 
     hub.fault = hold_the_last_shard
     job = model.job(tmp_path, hub.url)
-    with pytest.raises(landing.StoppedError, match="was stopped"):
+    with pytest.raises(StoppedError, match="was stopped"):
         land(job, tmp_path / "state", replace(FAST, connections=1), stop=stop)
     stopped.set()
     assert not job.destination.exists()
@@ -151,12 +150,6 @@ def test_stopped_in_the_middle_it_goes_on_from_there(model, hub, tmp_path, monke
     landed = land(job, tmp_path / "state", FAST)
     assert landed.sha256 == sha256(model.merged)
     assert landed.bytes_fetched < 20_000  # the last shard, and the headers of the others
-
-
-def test_sigterm_sets_the_event():
-    with stop_on_signals() as stop:
-        os.kill(os.getpid(), signal.SIGTERM)
-        assert stop.wait(5)
 
 
 def test_a_rate_limit_is_kept(hub, tmp_path):
