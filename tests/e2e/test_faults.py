@@ -21,6 +21,7 @@ from rackllama.lab.hosts import network_gateway
 from rackllama.mirror.lock import Artefact, read_lock, write_lock
 
 OTHER_VERSION = "0.33.0-other"
+ENGINES = ("--tags", "preflight,engines")  # the phases that the faults are of
 
 
 @dataclass(frozen=True)
@@ -202,9 +203,9 @@ def installed_and_running(site: Any) -> dict[str, str]:
 def test_a_fault_is_told_changes_nothing_and_is_gone_with_the_next_run(bench: Bench, fault: Fault) -> None:
     before = installed_and_running(bench.site)
     with fault(bench) as variables:
-        faulty = bench.site.converge(**variables)
+        faulty = bench.site.converge(*ENGINES, **variables)
     after = installed_and_running(bench.site)
-    again = bench.site.converge()
+    again = bench.site.converge(*ENGINES)
 
     assert faulty.code != 0
     told = re.sub(r"\s+", " ", faulty.output)
@@ -215,11 +216,11 @@ def test_a_fault_is_told_changes_nothing_and_is_gone_with_the_next_run(bench: Be
 
 
 def test_what_faults_kept_from_being_installed_is_installed_without_them_and_rolled_back(bench: Bench) -> None:
-    installed = bench.site.converge(rackllama_lock=bench.lock())
+    installed = bench.site.converge(*ENGINES, rackllama_lock=bench.lock())
     assert installed.code == 0, installed.output
     assert bench.site.run("readlink /opt/ollama/current") == OTHER_VERSION
 
-    rolled_back = bench.site.converge()
+    rolled_back = bench.site.converge(*ENGINES)
     assert rolled_back.code == 0, rolled_back.output
     assert bench.site.run("readlink /opt/ollama/current") == bench.ollama.version
     assert bench.site.answer()
