@@ -3,32 +3,30 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from rackllama.catalog import cli as catalog
-from rackllama.gateway import cli as gateway
 from rackllama.host.errors import RackllamaError
-from rackllama.lab import cli as lab
-from rackllama.landing import cli as landing
-from rackllama.mirror import cli as mirror
 
 EXIT_ERROR = 2
+PARTS = {"models": "catalog", "key": "gateway", "lab": "lab", "land": "landing", "lock": "mirror"}
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; each part adds its subcommands and sets `run`, from arguments to exit code."""
+def build_parser(named: str | None = None) -> argparse.ArgumentParser:
+    """The command line; each part adds its command and sets `run`, from arguments to exit code.
+
+    Only the part whose command is named is loaded, as some take a second for it; all where none is.
+    """
     parser = argparse.ArgumentParser(prog="rackllama", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    catalog.add_commands(commands)
-    gateway.add_commands(commands)
-    lab.add_commands(commands)
-    landing.add_commands(commands)
-    mirror.add_commands(commands)
+    for part in [PARTS[named]] if named in PARTS else PARTS.values():
+        import_module(f"rackllama.{part}.cli").add_commands(commands)
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command. Exit codes: 0 done, 1 a check failed, 2 an error, which is told with its remedy."""
-    arguments = build_parser().parse_args(argv)
+    given = sys.argv[1:] if argv is None else argv
+    arguments = build_parser(next(iter(given), None)).parse_args(given)
     try:
         code: int = arguments.run(arguments)
     except RackllamaError as error:
