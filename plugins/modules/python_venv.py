@@ -32,6 +32,10 @@ options:
     description: Where packages come from, as pip takes it; empty for what pip is configured with on the host.
     type: str
     default: ""
+  proxy_env:
+    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
+    type: dict
+    default: {}
   root:
     description: The folder below which all programs are installed.
     type: path
@@ -84,6 +88,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import python_venv, release
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
 
 
 def main() -> None:
@@ -94,7 +99,8 @@ def main() -> None:
             "package": {"type": "str"},
             "requirements": {"type": "path"},
             "pythons": {"type": "list", "elements": "str", "default": ["python3"]},
-            "index": {"type": "str", "default": ""},
+            "index": {"type": "str", "default": "", "no_log": True},  # may hold a password
+            "proxy_env": {"type": "dict", "default": {}, "no_log": True},
             "root": {"type": "path", "default": "/opt"},
             "state": {"type": "str", "choices": ["present", "current", "absent"], "default": "current"},
         },
@@ -104,7 +110,7 @@ def main() -> None:
     given = module.params
     name, state, home = given["name"], given["state"], Path(given["root"]) / given["name"]
     sha256 = ""
-    with working_on(module, name):
+    with working_on(module, name), behind(given["proxy_env"]):
         installed = python_venv.installed_venvs(home)
         if state == "absent":
             after, steps = None, ["remove"] if home.exists() else []

@@ -18,7 +18,7 @@ options:
     description: The version. Required unless O(state=absent).
     type: str
   url:
-    description: Where the archive is (C(http), C(https) or C(file)). Proxies are taken from the environment.
+    description: Where the archive is (C(http), C(https) or C(file)).
     type: str
   content:
     description: The archive itself, a tar in base64, where it comes from the controller.
@@ -33,6 +33,10 @@ options:
     description: How many leading folders of the archive's paths to drop.
     type: int
     default: 0
+  proxy_env:
+    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
+    type: dict
+    default: {}
   root:
     description: The folder below which all programs are installed.
     type: path
@@ -80,6 +84,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils import release
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
 
 
 def main() -> None:
@@ -92,6 +97,7 @@ def main() -> None:
             "sha256": {"type": "str"},
             "size": {"type": "int"},
             "strip": {"type": "int", "default": 0},
+            "proxy_env": {"type": "dict", "default": {}, "no_log": True},
             "root": {"type": "path", "default": "/opt"},
             "state": {"type": "str", "choices": ["present", "current", "absent"], "default": "current"},
         },
@@ -104,7 +110,8 @@ def main() -> None:
     )
     given = dict(module.params)
     state, home = given.pop("state"), Path(given["root"]) / given["name"]
-    with working_on(module, given["name"]):
+    proxies = given.pop("proxy_env")
+    with working_on(module, given["name"]), behind(proxies):
         installed = release.installed_releases(home)
         if state == "absent":
             steps = ["remove"] if home.exists() else []

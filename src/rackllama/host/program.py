@@ -23,6 +23,7 @@ from .files import read_json
 from .landing import LandingOptions, read_token
 from .model import LANDINGS, PROGRESS, bring, wanted_model
 from .progress import Progress, progress_text, read_progress
+from .proxies import require_proxies
 from .scrub import blob_checks
 from .stop import StoppedError, stop_on_signals
 from .webui_data import make_ready
@@ -72,6 +73,7 @@ def tokens_from(environment: Mapping[str, str]) -> Dict[str, str]:
 
 def _land(path: Path) -> int:
     os.umask(0o022)  # progress and records are for everybody to read
+    require_proxies(os.environ)
     job = read_json(path)
     if not isinstance(job, dict):
         raise RackllamaError(f"{path} is no landing job", "converge again: playbooks/site.yml")

@@ -18,6 +18,7 @@ from rackllama.host.landing import Landed, LandingOptions, land
 from rackllama.host.model import WantedModel, bring, recorded
 from rackllama.host.ollama_store import OllamaStore, full_name
 from rackllama.host.progress import MIB, Progress, progress_text
+from rackllama.host.proxies import require_proxies
 from rackllama.host.shards import HeaderReading, Weights, job_of, land_layout, slug_for, with_version
 from rackllama.host.stop import Stop, StoppedError, stop_on_signals
 from rackllama.landing.amounts import byte_count, positive
@@ -77,6 +78,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run_land(arguments: argparse.Namespace) -> int:
+    require_proxies(os.environ)
     tokens = {urlsplit(site).netloc: token for site, token in tokens_from(os.environ).items()}
     find = Finder(lambda: read_lock(arguments.lock or default_lock_path()), os.environ, arguments.mirror)
     model = find(arguments.source)

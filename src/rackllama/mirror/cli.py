@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rackllama.host.errors import RackllamaError
+from rackllama.host.proxies import require_proxies
 from rackllama.mirror.http import Fetcher, tokens_from
 from rackllama.mirror.lock import (
     SHA256,
@@ -59,6 +60,7 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
 
 def _run_lock(arguments: argparse.Namespace) -> int:
+    require_proxies(os.environ)
     path = arguments.lock or default_lock_path()
     lock = read_lock(path)
     if arguments.merged:
