@@ -114,6 +114,13 @@ def test_an_inline_model_may_think_and_name_its_renderer_and_parser():
     assert (data["reasoning"], data["renderer"], data["parser"]) == (False, "", "")
 
 
+@pytest.mark.parametrize("source", ["https://me:geheim@files.test/models", "https://files.test/models?key=geheim"])
+def test_a_source_with_a_secret_in_it_is_refused_and_not_told(source):
+    with pytest.raises(RackllamaError, match="has a password or a query in it") as caught:
+        resolve({**OWN, "source": source}, {}, {})
+    assert "geheim" not in str(caught.value)
+
+
 @pytest.mark.parametrize("source", ["s3://bucket/models", "file:///mnt/usb"])
 def test_what_is_in_the_sites_own_hands_is_not_looked_for_at_a_mirror(source):
     shard = resolve({**OWN, "source": source}, {}, {}).as_data("http://10.0.0.1:8199")["shards"][0]

@@ -136,6 +136,12 @@ def test_a_refused_token_is_not_shown(upstream):
     assert "s3cret" not in str(caught.value) + repr(fetcher)
 
 
+def test_a_password_in_an_address_is_refused_and_not_shown():
+    with pytest.raises(RackllamaError, match=r"mirror\.test .* has a password") as caught:
+        Fetcher("http://me:geheim@mirror.test")("https://hub.test/file")
+    assert "geheim" not in str(caught.value)
+
+
 def test_a_dead_upstream_names_proxy_and_mirror(other_host):
     waits = []
     other_host.close()

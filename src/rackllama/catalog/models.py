@@ -267,6 +267,11 @@ def _inline_shards(slug: str, declaration: Mapping[str, Any]) -> tuple[LockedFil
     source, shards = declaration.get("source"), declaration["shards"]
     places = "https://HOST/FOLDER, s3://BUCKET/FOLDER or file:///FOLDER"
     remedy = f"give source: {places}, and shards: [{{name: FILE, sha256: HEX, size: BYTES}}, ...]"
+    if isinstance(source, str) and re.match(r"[^/]*//[^/]*@|.*\?", source):
+        raise RackllamaError(
+            f"the source of {slug} has a password or a query in it, and addresses are written and told",
+            "leave it out, and give what it needs in gguf_model_hub_token or gguf_model_source_env",
+        )
     if not isinstance(source, str) or not re.fullmatch(r"(https?://[^\s/@]+|s3://[^\s/@]+|file://)(/\S*)?", source):
         raise RackllamaError(f"{slug} is declared inline with the source {source!r}", remedy)
     if not isinstance(shards, Sequence) or not all(isinstance(shard, Mapping) for shard in shards):

@@ -67,6 +67,11 @@ class Fetcher:
 
     def __call__(self, url: str) -> bytes:
         address = f"{self.mirror.rstrip('/')}/{url.split('://', 1)[1]}" if self.mirror else url
+        if "@" in urlsplit(address).netloc:
+            raise RackllamaError(
+                f"the address at which {urlsplit(address).hostname} is to be asked has a password in it",
+                "leave it out: addresses are told and written; a hub has tokens, and a mirror may know its clients",
+            )
         opener = urllib.request.build_opener(_Redirects(self.tokens))
         for attempt in range(1, ATTEMPTS + 1):
             try:
