@@ -96,3 +96,9 @@ def test_a_line_break_cannot_smuggle_in_a_directive(smuggled):
 def test_a_service_without_a_command_is_refused():
     with pytest.raises(RackllamaError, match="no ExecStart"):
         unit_files(replace(HELLO, service={}))
+
+
+def test_a_secret_with_a_line_break_is_named_and_not_told():
+    with pytest.raises(RackllamaError, match="the value of TOKEN has a line break") as caught:
+        unit_files(replace(HELLO, secrets={"TOKEN": "geheim=\nheim"}))
+    assert "heim" not in str(caught.value)

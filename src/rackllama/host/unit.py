@@ -210,10 +210,11 @@ def _quoted(assignment: str) -> str:
 
 
 def _env_file(variables: Mapping[str, str]) -> str:
-    def escaped(value: str) -> str:
-        return "".join(f"\\{character}" if character in '"\\$`' else character for character in _printable(value))
+    def escaped(name: str, value: str) -> str:
+        _printable(f"{name}={value}")  # which tells the name, and nothing of the value
+        return "".join(f"\\{character}" if character in '"\\$`' else character for character in value)
 
-    return "".join(f'{name}="{escaped(value)}"\n' for name, value in sorted(variables.items()))
+    return "".join(f'{name}="{escaped(name, value)}"\n' for name, value in sorted(variables.items()))
 
 
 def _printable(text: str) -> str:
