@@ -3,6 +3,7 @@
 Every sentence names the file and says what to do.
 """
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,15 @@ CHECKSUM = re.compile(r"\b[0-9a-f]{64}\b")
 LOOKUP = re.compile(r"\|\s*rackllama\.llm\.artefact\b")
 NAMED_LOOKUP = re.compile(r"""['"]([^'"]+)['"]\s*\|\s*rackllama\.llm\.artefact\b""")
 DOWNLOAD_KEY = re.compile(r"(.*_)?(url|src|repo|deb|baseurl|key)")
+SECRET = re.compile(r"(^|_)(password|token|secret|key|credential)s?(_|$)|(proxy|source)_env$")
+# What is named like a secret, and is none.
+SHOWN = {
+    "certificate_key": "the path of a file on the host",
+    "gateway_certificate_key": "the path of a file on the host",
+    "password_file": "the path of a file on the host",
+    "secret_files": "paths of files on the host",
+    "service_secret_files": "paths of files on the host",
+}
 ADDRESS = re.compile(r"https?://(?!127\.|localhost\b|\[::1]|{{)")
 
 
@@ -186,6 +196,55 @@ def _reached_by_role(root: Path, name: str, known: set[str]) -> set[str]:
         if call and call["name"] not in reached:
             reached |= _reached_by_role(root, call["name"], reached)
     return reached
+
+
+def secrets_are_not_shown(root: Path) -> Iterator[str]:
+    """Ansible shows and logs the arguments of roles and modules, but for those that are marked."""
+    for role in tree.roles(root):
+        for entry, spec in _specs(role).items():
+            for name, option in _options(spec):
+                if _is_secret(name) and option.get("no_log") is not True:
+                    yield f"{role.name}/meta/argument_specs.yml, {entry}: {name} may be shown; add `no_log: true`"
+    for path in sorted(root.glob("plugins/modules/*.py")):
+        for name, option in _module_options(path):
+            if _is_secret(name) and option.get("no_log") is not True:
+                yield f'{path}: {name} may be shown; add `"no_log": True`'
+
+
+def _is_secret(name: str) -> bool:
+    return bool(SECRET.search(name)) and name not in SHOWN
+
+
+def _options(spec: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every option of a spec, and every one within another."""
+    for name, option in (spec.get("options") or {}).items():
+        yield name, option
+        yield from _options(option)
+
+
+def _module_options(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every option in the source of a module: an entry of a dictionary whose value is one that has a type."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for name, value in zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ():
+            if isinstance(name, ast.Constant) and isinstance(value, ast.Dict):
+                names = [key.value if isinstance(key, ast.Constant) else None for key in value.keys]
+                option = {
+                    key: inner.value if isinstance(inner, ast.Constant) else None
+                    for key, inner in zip(names, value.values, strict=True)
+                }
+                if "type" in option:
+                    yield str(name.value), option
+
+
+def tasks_have_no_environment(root: Path) -> Iterator[str]:
+    """It stands on the command line of each task on the host, in what -vvv shows and in the facts."""
+    for path, step in tree.every_step(root):
+        if "environment" in step:
+            yield f"{path}: {step.get('name')!r} has an environment; make it an option of the module, with no_log"
+    for path in tree.playbooks(root):
+        for play in tree.plays(path):
+            if "environment" in play:
+                yield f"{path}: {play.get('name')!r} has an environment; use module_defaults"
 
 
 def names_are_fully_qualified(root: Path) -> Iterator[str]:

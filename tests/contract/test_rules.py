@@ -232,6 +232,33 @@ BROKEN = [
         },
         "roles/forgotten: no scenario converges it",
     ),
+    (
+        "secrets_are_not_shown",
+        "an option of a role, within another",
+        {
+            "roles/web/meta/argument_specs.yml": SPEC
+            % "{web_engines: {type: list, elements: dict, options: {key: {type: str}}}}"
+        },
+        "key may be shown; add `no_log: true`",
+    ),
+    (
+        "secrets_are_not_shown",
+        "an option of a module",
+        {"plugins/modules/web.py": 'SPEC = {"admin_password": {"type": "str", "no_log": False}}'},
+        "admin_password may be shown",
+    ),
+    (
+        "tasks_have_no_environment",
+        "a task",
+        {"roles/web/tasks/main.yml": "[{a.b.c: {}, environment: {http_proxy: x}}]"},
+        "make it an option of the module",
+    ),
+    (
+        "tasks_have_no_environment",
+        "a play",
+        {"playbooks/web.yml": "[{name: Web, environment: {http_proxy: x}}]"},
+        "use module_defaults",
+    ),
     ("names_are_fully_qualified", "a module", {"roles/web/tasks/main.yml": "[{copy: {}}]"}, "ansible.builtin.copy"),
     (
         "names_are_fully_qualified",
