@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-PAUSE_SECONDS = 0.01
+PAUSE_SECONDS = 0.005
 LARGEST_BYTES = 64 << 20  # weights of models are larger
 ELSEWHERE = (Path("/proc"), Path("/sys"), Path("/dev"))
 
