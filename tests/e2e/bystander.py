@@ -30,7 +30,8 @@ def watch(needles: list[str]) -> dict[str, object]:
     while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
         for process in Path("/proc").glob("[0-9]*"):
             for name in ("cmdline", "environ"):
-                text = read(process / name) or ""
+                content = read(process / name) or b""
+                text = content.replace(b"\0", b" ").decode(errors="replace")
                 seen |= {(needle, f"{name}: {text[:200]}") for needle in needles if needle in text}
         looks += 1
     return {"seen": sorted(seen), "looks": looks}
@@ -40,12 +41,12 @@ def search(needles: list[str]) -> dict[str, object]:
     """Needles by the file that they are in, with its owner and mode; and how many files were read."""
     found, count = {}, 0
     for path in files():
-        text = read(path)
-        count += text is not None
-        if text and any(needle in text for needle in needles):
+        content = read(path)
+        count += content is not None
+        inside = [needle for needle in needles if needle.encode() in (content or b"")]
+        if inside:
             status = path.lstat()
-            who = f"{path} {status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):o}"
-            found[who] = [needle for needle in needles if needle in text]
+            found[f"{path} {status.st_uid}:{status.st_gid} {stat.S_IMODE(status.st_mode):o}"] = inside
     return {"found": found, "files": count}
 
 
@@ -55,7 +56,7 @@ def files() -> Iterator[Path]:
         yield from (Path(folder, name) for name in names)
 
 
-def read(path: Path) -> str | None:
+def read(path: Path) -> bytes | None:
     """What is in a file, where it is one and may be read."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
@@ -66,7 +67,7 @@ def read(path: Path) -> str | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
             return None
         try:
-            return file.read().decode(errors="replace").replace("\0", " ")
+            return file.read()
         except OSError:  # of /proc and the like, where the process has gone
             return None
 

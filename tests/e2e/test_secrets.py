@@ -5,10 +5,13 @@ process of the host.
 """
 
 import json
+import os
 import re
 import secrets
 import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +24,7 @@ import yaml
 
 from rackllama.lab.depot.progress import Progress
 from rackllama.lab.hosts import ssh_client
-from rackllama.lab.up import Stopwatch, start_lab, stop_lab
+from rackllama.lab.up import CHECKOUT, Stopwatch, start_lab, stop_lab
 from rackllama.mirror.lock import in_shard_order, read_lock
 
 from .conftest import Outcome, Site
@@ -101,24 +104,27 @@ def seen(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]
         needles = {**GIVEN, "proxy-header": basic("me", GIVEN["proxy"]), "index-header": basic("me", GIVEN["index"])}
         with looking(site, "nobody", "watch", {**needles, "planted": PLANTED}) as processes:
             refused = proxies(outside, "refused-proxy")
-            dead = f"http://me:{GIVEN['dead-index']}@{host}:9/simple/"
             said = {
                 "refused by the proxy": runs("--tags", "engines", rackllama_proxy_env=refused),
                 "whole": runs(),
                 "refused by the hub": runs("--tags", "models", rackllama_models=[gated(site)]),
-                "no index": runs(
-                    *("--tags", "webui"),
-                    open_webui_requirements_file=str(other(folder)),
-                    rackllama_proxy_env={**proxies(outside, "proxy"), "no_proxy": host},
-                    open_webui_index=dead,
+                "no index": runs.module(
+                    "rackllama.llm.python_venv",
+                    name="once_more",
+                    package=PACKAGE,
+                    version=VERSION,
+                    requirements=f"/etc/rackllama/requirements/open_webui-{VERSION}.txt",
+                    proxy_env={**proxies(outside, "proxy"), "no_proxy": host},
+                    index=f"http://me:{GIVEN['dead-index']}@{host}:9/simple/",
                 ),
             }
-            site.run(f"true {PLANTED}; sleep 1")
+            site.run(f"true {PLANTED}; sleep 1")  # a process that lives long enough to be seen
         sys.stderr.write(", ".join(f"{name}: {run.seconds:.0f} s" for name, run in said.items()))
         needles |= {name: site.run(command) for name, command in MADE.items()}
-        with looking(site, "nobody", "search", {**needles, "planted": PLANTED}) as open_files:
-            pass
-        with looking(site, "root", "search", needles) as files:
+        with (
+            looking(site, "nobody", "search", {**needles, "planted": PLANTED}) as open_files,
+            looking(site, "root", "search", needles) as files,
+        ):
             pass
         yield Seen(
             runs=said,
@@ -146,6 +152,22 @@ class Runs:
         inventory = self.folder / "inventory.yml"
         inventory.write_text(yaml.safe_dump({"webui": {"hosts": {self.site.host.name: {}}}}), encoding="utf-8")
         return self.site.converge("-i", str(inventory), "-e", f"@{variables}", "-vvv", "--diff", *arguments)
+
+    def module(self, module: str, /, **arguments: Any) -> Outcome:
+        """One module by itself."""
+        started = time.monotonic()
+        ansible = str(Path(sys.executable).with_name("ansible"))
+        how = ["-i", "inventories/lab", "serving", "--become", "-vvv"]
+        done = subprocess.run(
+            [ansible, *how, "-m", module, "-a", json.dumps(arguments)],
+            cwd=CHECKOUT,
+            env={**os.environ, "RACKLLAMA_LAB": self.site.lab.name, "ANSIBLE_NOCOLOR": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        return Outcome(done.returncode, done.stdout, {}, time.monotonic() - started)
 
 
 def knobs(site: Site, folder: Path, outside: Outside, package: Path) -> dict[str, Any]:
@@ -196,13 +218,6 @@ def gated(site: Site) -> dict[str, Any]:
         "source": f"http://{HUB}/owner/repository/resolve/main",
         "shards": [{"name": "gated.gguf", "sha256": "0" * 64}],
     }
-
-
-def other(folder: Path) -> Path:
-    """Other requirements of the same package, so that it is installed once more."""
-    path = folder / "other.txt"
-    path.write_text(f"# once more\n{(folder / 'requirements.txt').read_text(encoding='utf-8')}", encoding="utf-8")
-    return path
 
 
 def names_in(text: str, needles: Mapping[str, str]) -> list[str]:
