@@ -4,6 +4,8 @@ import os
 
 import pytest
 
+from rackllama import cli
+from rackllama.host import program
 from rackllama.host.errors import RackllamaError
 from rackllama.host.proxies import behind, require_proxies
 
@@ -39,3 +41,15 @@ def test_an_address_that_is_none_is_named_and_not_told(address):
 
 def test_without_an_address_there_is_no_proxy():
     require_proxies({"http_proxy": "", "https_proxy": "", "no_proxy": "*"})
+
+
+@pytest.mark.parametrize(
+    "command", [(cli.main, ["land", "model", "--out", "file"]), (cli.main, ["lock"]), (program.main, ["land", "job"])]
+)
+def test_whatever_downloads_refuses_it_first(command, monkeypatch, capsys):
+    main, arguments = command
+    monkeypatch.setenv("https_proxy", "http://me:ge/heim@proxy:3128")
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "https_proxy is not the address of a proxy" in said
+    assert "heim" not in said
