@@ -2,7 +2,7 @@
 
 All of it takes minutes, so it runs by `make test-slow`, or by
 
-pytest tests/webui -m slow [--keep-lab]
+pytest tests/webui -m slow [--lab NAME] [--keep-lab]
 
 Screenshots are left in the folder that RACKLLAMA_ARTEFACTS names, or below the cache.
 """
@@ -31,7 +31,6 @@ from rackllama.paths import cache_dir
 
 from .browser import Browser, browser
 
-LAB = "webui"
 PORT = 8080
 ADMIN = "admin@localhost"
 PASSWORD = "Canary-4f6d1c-admin"  # planted, to be looked for where no secret may be
@@ -99,21 +98,22 @@ class Site:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--keep-lab", action="store_true", help=f"leave the lab {LAB} as it is at the end")
+    parser.addoption("--lab", default="webui", metavar="NAME", help="the lab to use (default: %default)")
+    parser.addoption("--keep-lab", action="store_true", help="leave the lab as it is at the end")
 
 
 @pytest.fixture(scope="session")
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """The lab with its host; on it may be whatever a kept lab has, or nothing."""
     ensure_packages(["chromium", "chromium-driver", "fonts-dejavu-core"])
-    lab = start_lab(LAB, 1, "bookworm", Stopwatch(Progress()))
+    lab = start_lab(request.config.option.lab, 1, "bookworm", Stopwatch(Progress()))
     inventory = tmp_path_factory.mktemp("inventory") / "webui.yml"
     inventory.write_text(yaml.safe_dump({"webui": {"hosts": {lab.hosts[0].name: {}}}}))
     artefacts = Path(os.environ.get("RACKLLAMA_ARTEFACTS") or cache_dir() / "artefacts" / "webui")
     with tunnel(lab, lab.hosts[0], PORT) as url:
         yield Site(lab, url, inventory, artefacts)
     if not request.config.option.keep_lab:
-        stop_lab(LAB)
+        stop_lab(lab.name)
 
 
 @pytest.fixture(scope="session")
