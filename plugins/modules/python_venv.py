@@ -10,10 +10,6 @@ description:
     moves the link C(/opt/NAME/current) to it. Nothing is compiled on the host, and nothing installed that is not named.
   - What runs is untouched until the new environment is whole. The one before it is kept behind the link C(previous).
 options:
-  name:
-    description: The program; its versions lie in C(root)/C(name).
-    type: str
-    required: true
   version:
     description: The version of the package. Required unless O(state=absent).
     type: str
@@ -28,32 +24,16 @@ options:
     type: list
     elements: str
     default: [python3]
+  otherwise:
+    description: What else can be done on a host that has none of them; told with the error.
+    type: str
+    default: ""
   index:
     description: Where packages come from, as pip takes it; empty for what pip is configured with on the host.
     type: str
     default: ""
-  proxy_env:
-    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
-    type: dict
-    default: {}
-  root:
-    description: The folder below which all programs are installed.
-    type: path
-    default: /opt
-  state:
-    description:
-      - V(current) installs and activates, V(present) only installs beside what is current, V(absent) removes all.
-    type: str
-    choices: [present, current, absent]
-    default: current
+extends_documentation_fragment: rackllama.llm.release
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows the version before and after.
 """
 
 EXAMPLES = r"""
@@ -84,61 +64,45 @@ home:
 """
 
 from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import python_venv, release
-from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
-from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
+from ansible_collections.rackllama.llm.plugins.module_utils import python_venv, release_module
+from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "version": {"type": "str"},
+            **release_module.ARGUMENTS,
             "package": {"type": "str"},
             "requirements": {"type": "path"},
             "pythons": {"type": "list", "elements": "str", "default": ["python3"]},
+            "otherwise": {"type": "str", "default": ""},
             "index": {"type": "str", "default": "", "no_log": True},  # may hold a password
-            "proxy_env": {"type": "dict", "default": {}, "no_log": True},
-            "root": {"type": "path", "default": "/opt"},
-            "state": {"type": "str", "choices": ["present", "current", "absent"], "default": "current"},
         },
-        required_if=[("state", state, ("version", "requirements")) for state in ("present", "current")],
+        required_if=release_module.required("version", "requirements"),
         supports_check_mode=True,
     )
     given = module.params
-    name, state, home = given["name"], given["state"], Path(given["root"]) / given["name"]
-    sha256 = ""
-    with working_on(module, name), behind(given["proxy_env"]):
-        installed = python_venv.installed_venvs(home)
-        if state == "absent":
-            after, steps = None, ["remove"] if home.exists() else []
-            if steps and not module.check_mode:
-                release.remove(home)
-        else:
-            sha256 = python_venv.digest_of(Path(given["requirements"]), may_be_missing=module.check_mode)
-            wanted = python_venv.WantedVenv(
-                name=name,
-                version=given["version"],
-                package=f"{given['package'] or name}=={given['version']}",
-                requirements=Path(given["requirements"]),
-                sha256=sha256,
-                pythons=tuple(given["pythons"]),
-                index=given["index"],
-                root=Path(given["root"]),
-            )
-            planned = release.plan(wanted.release, installed, activate=state == "current")
-            after = wanted.release.version if state == "current" else installed.current
-            steps = [f"{step.action} {step.version}" for step in planned]
-            if not module.check_mode:
-                python_venv.carry_out(wanted, installed, planned)
-    module.exit_json(
-        changed=bool(steps),
-        steps=steps,
-        sha256=sha256,
-        home=str(home),
-        diff=difference([str(installed.current)], [str(after)], header=f"{home}/current"),
+    with working_on(module, given["name"]):
+        wanted = None if given["state"] == "absent" else wanted_venv(given, module.check_mode)
+        result = release_module.settle(module, wanted and wanted.release, lambda: python_venv.build(wanted))
+        module.exit_json(**result)
+
+
+def wanted_venv(given: dict[str, Any], check_mode: bool) -> python_venv.WantedVenv:
+    requirements = Path(given["requirements"])
+    return python_venv.WantedVenv(
+        name=given["name"],
+        version=given["version"],
+        package=f"{given['package'] or given['name']}=={given['version']}",
+        requirements=requirements,
+        sha256=python_venv.digest_of(requirements, may_be_missing=check_mode),
+        pythons=tuple(given["pythons"]),
+        otherwise=given["otherwise"],
+        index=given["index"],
+        root=Path(given["root"]),
     )
 
 

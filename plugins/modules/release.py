@@ -10,10 +10,6 @@ description:
     C(/opt/NAME/current) to it.
   - What runs is untouched until the new version is whole. The version before it is kept behind the link C(previous).
 options:
-  name:
-    description: The program; its versions lie in C(root)/C(name).
-    type: str
-    required: true
   version:
     description: The version. Required unless O(state=absent).
     type: str
@@ -33,28 +29,8 @@ options:
     description: How many leading folders of the archive's paths to drop.
     type: int
     default: 0
-  proxy_env:
-    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
-    type: dict
-    default: {}
-  root:
-    description: The folder below which all programs are installed.
-    type: path
-    default: /opt
-  state:
-    description:
-      - V(current) installs and activates, V(present) only installs beside what is current, V(absent) removes all.
-    type: str
-    choices: [present, current, absent]
-    default: current
+extends_documentation_fragment: rackllama.llm.release
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows the version before and after.
 """
 
 EXAMPLES = r"""
@@ -73,6 +49,10 @@ steps:
   elements: str
   returned: always
   sample: [unpack 0.33.0, activate 0.33.0]
+sha256:
+  description: The sha256 of the archive.
+  type: str
+  returned: always
 home:
   description: The folder of all versions.
   type: str
@@ -82,54 +62,35 @@ home:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import release
-from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
-from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
+from ansible_collections.rackllama.llm.plugins.module_utils import release_module
+from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.release import WantedRelease
 
 
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "name": {"type": "str", "required": True},
-            "version": {"type": "str"},
+            **release_module.ARGUMENTS,
             "url": {"type": "str"},
             "content": {"type": "str", "no_log": True},  # too long to be shown
             "sha256": {"type": "str"},
             "size": {"type": "int"},
             "strip": {"type": "int", "default": 0},
-            "proxy_env": {"type": "dict", "default": {}, "no_log": True},
-            "root": {"type": "path", "default": "/opt"},
-            "state": {"type": "str", "choices": ["present", "current", "absent"], "default": "current"},
         },
         required_if=[
-            *(("state", state, ("version", "sha256")) for state in ("present", "current")),
-            *(("state", state, ("url", "content"), True) for state in ("present", "current")),
+            *release_module.required("version", "sha256"),
+            *release_module.required("url", "content", one_of=True),
         ],
         mutually_exclusive=[("url", "content")],
         supports_check_mode=True,
     )
     given = dict(module.params)
-    state, home = given.pop("state"), Path(given["root"]) / given["name"]
-    proxies = given.pop("proxy_env")
-    with working_on(module, given["name"]), behind(proxies):
-        installed = release.installed_releases(home)
-        if state == "absent":
-            steps = ["remove"] if home.exists() else []
-            if steps and not module.check_mode:
-                release.remove(home)
-        else:
-            wanted = release.WantedRelease(**{**given, "root": Path(given["root"])})
-            planned = release.plan(wanted, installed, activate=state == "current")
-            steps = [f"{step.action} {step.version}" for step in planned]
-            if not module.check_mode:
-                release.carry_out(wanted, installed, planned)
-    after = {"present": installed.current, "current": given["version"], "absent": None}[state]
-    module.exit_json(
-        changed=bool(steps),
-        steps=steps,
-        home=str(home),
-        diff=difference([str(installed.current)], [str(after)], header=f"{home}/current"),
-    )
+    wanted = None
+    del given["proxy_env"]
+    if given.pop("state") != "absent":
+        wanted = WantedRelease(**{**given, "root": Path(given["root"])})
+    with working_on(module, given["name"]):
+        module.exit_json(**release_module.settle(module, wanted))
 
 
 if __name__ == "__main__":

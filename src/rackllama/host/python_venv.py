@@ -11,12 +11,11 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Mapping, Tuple
+from typing import List, Mapping, Tuple
 
-from . import release
 from .errors import RackllamaError
 from .files import read_text, write_json
-from .release import InstalledReleases, Step, WantedRelease
+from .release import RECORD, WantedRelease, sizes
 
 PYTHON_QUESTION = "import sys, venv, ensurepip; print('%d.%d' % sys.version_info[:2])"
 SAID_LINES = 8
@@ -27,8 +26,9 @@ class WantedVenv:
     """An environment and what is in it.
 
     `requirements` is a file on this host, `sha256` that of its content; `package` is the one that the environment is
-    for, as `open-webui==0.12.4`. `pythons` are interpreters to choose from, the first that is there; `index` is where
-    packages come from, empty for what pip is configured with.
+    for, as `open-webui==0.12.4`. `pythons` are interpreters to choose from, the first that is there; `otherwise` is
+    what else can be done where there is none. `index` is where packages come from, empty for what pip is configured
+    with.
     """
 
     name: str
@@ -37,6 +37,7 @@ class WantedVenv:
     requirements: Path
     sha256: str
     pythons: Tuple[str, ...] = ("python3",)
+    otherwise: str = ""
     index: str = ""
     root: Path = Path("/opt")
 
@@ -51,32 +52,19 @@ class WantedVenv:
         return self.release.home / self.release.version
 
 
-def installed_venvs(home: Path) -> InstalledReleases:
-    """Read what is installed; an environment whose interpreter has left the host does not count as whole."""
-    found = release.installed_releases(home)
-    versions = {
-        version: sha256 for version, sha256 in found.versions.items() if (home / version / "bin/python").exists()
-    }
-    return InstalledReleases(versions, found.current, found.previous)
-
-
-def carry_out(wanted: WantedVenv, installed: InstalledReleases, steps: List[Step]) -> None:
-    """Do the steps that `release.plan` gives. A failure leaves `current` and what it points to as they were."""
-    release.carry_out(wanted.release, installed, steps, lambda: build(wanted))
-
-
 def build(wanted: WantedVenv) -> None:
     """Make the environment anew. Raises RackllamaError, and leaves nothing, where Python, pip or a hash refuses."""
     _require_requirements(wanted)
-    python = find_python(wanted.pythons, wanted.package)
+    python = find_python(wanted)
     shutil.rmtree(wanted.folder, ignore_errors=True)  # what a killed run left
     wanted.folder.parent.mkdir(parents=True, exist_ok=True)
     try:
         _run([python, "-m", "venv", str(wanted.folder)], {}, "make sure that the package python3-venv is installed")
         index = {"PIP_INDEX_URL": wanted.index} if wanted.index else {}  # may hold a password, so no argument
         _run(pip_argv(wanted), index, "see what pip says; behind a proxy or without the Internet, set proxy and index")
-        files = _sizes(wanted.folder)
-        write_json(wanted.folder / release.RECORD, {"url": wanted.package, "sha256": wanted.sha256, "files": files})
+        record = {"url": wanted.package, "sha256": wanted.sha256, "files": sizes(wanted.folder)}
+        # One whose interpreter has left the host is not whole.
+        write_json(wanted.folder / RECORD, {**record, "needs": ["bin/python"]})
     except BaseException:
         shutil.rmtree(wanted.folder, ignore_errors=True)
         raise
@@ -99,15 +87,16 @@ def digest_of(requirements: Path, may_be_missing: bool = False) -> str:
     return hashlib.sha256(text.encode()).hexdigest() if text else ""
 
 
-def find_python(candidates: Tuple[str, ...], package: str) -> str:
-    """The path of the first interpreter of these that is there and can make environments."""
-    for candidate in candidates:
+def find_python(wanted: WantedVenv) -> str:
+    """The path of the first of the interpreters that is there and can make environments."""
+    for candidate in wanted.pythons:
         path = shutil.which(candidate)
         if path and subprocess.run([path, "-c", PYTHON_QUESTION], capture_output=True, check=False).returncode == 0:
             return path
+    remedy = "install one of them with its venv package, or name one that is there"
     raise RackllamaError(
-        f"{package} needs one of {', '.join(candidates)}, with its venv module, and the host has none",
-        "install one of them with its venv package, or name one that is there",
+        f"{wanted.package} needs one of {', '.join(wanted.pythons)}, with its venv module, and the host has none",
+        f"{remedy}; {wanted.otherwise}" if wanted.otherwise else remedy,
     )
 
 
@@ -132,12 +121,3 @@ def _run(argv: List[str], environment: Mapping[str, str], remedy: str) -> None:
     if done.returncode != 0:
         said = "\n".join(done.stdout.strip().splitlines()[-SAID_LINES:])
         raise RackllamaError(f"{Path(argv[0]).name} {' '.join(argv[1:3])} failed: {said}", remedy)
-
-
-def _sizes(folder: Path) -> Dict[str, int]:
-    """The size of each file, by its path within the folder."""
-    return {
-        str((Path(parent) / name).relative_to(folder)): (Path(parent) / name).lstat().st_size
-        for parent, _, names in os.walk(folder)
-        for name in names
-    }

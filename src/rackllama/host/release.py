@@ -12,18 +12,19 @@ version before it is kept behind `previous`, so that a rollback is a link. Layou
 
 import contextlib
 import hashlib
+import os
 import shutil
 import subprocess
 import tarfile
 from base64 import b64decode
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, Callable, Dict, Iterator, List, Mapping, Optional
+from typing import IO, Any, Callable, Dict, Iterator, List, Mapping, Optional
 from urllib.parse import urlsplit
 
 from .errors import RackllamaError
 from .fetch import fetch
-from .files import link_atomically, read_json, sync_directory, write_json
+from .files import digest, link_atomically, read_json, sync_directory, write_json
 
 RECORD = ".release.json"
 FETCH = ".fetch"
@@ -69,13 +70,13 @@ class Step:
 
 
 def installed_releases(home: Path) -> InstalledReleases:
-    """Read what is installed under `home`; a version with a file missing or cut short does not count as whole."""
+    """Read what is installed under `home`, however it got there; a version that is damaged does not count as whole."""
     if not home.is_dir():
         return InstalledReleases({})
     versions = {}
     for folder in home.iterdir():
         record = None if folder.is_symlink() or folder.name.startswith(".") else read_json(folder / RECORD)
-        if record and _is_whole(folder, record["files"]):
+        if record and _is_whole(folder, record):
             versions[folder.name] = record["sha256"]
     return InstalledReleases(versions, _target(home / "current"), _target(home / "previous"))
 
@@ -129,11 +130,28 @@ def _target(link: Path) -> Optional[str]:
     return link.readlink().name if link.is_symlink() else None  # readlink: Python 3.9
 
 
-def _is_whole(folder: Path, files: Dict[str, int]) -> bool:
+def sizes(folder: Path) -> Dict[str, int]:
+    """The size of each file below a folder, by its path within it."""
+    return {
+        str((Path(parent) / name).relative_to(folder)): (Path(parent) / name).lstat().st_size
+        for parent, _, names in os.walk(folder)
+        for name in names
+    }
+
+
+def tree_digest(folder: Path) -> str:
+    """What changes with the name or the size of any file below a folder: a short record of a large one."""
+    return digest(sizes(folder))
+
+
+def _is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
+    """Whether a version is as its record says: its files' sizes, what has to be there behind links, and whole trees."""
     try:
-        return all((folder / name).lstat().st_size == size for name, size in files.items())
+        unchanged = all((folder / name).lstat().st_size == size for name, size in record["files"].items())
     except FileNotFoundError:
         return False
+    there = all((folder / name).exists() for name in record.get("needs", ()))
+    return unchanged and there and all(tree_digest(folder / n) == d for n, d in record.get("trees", {}).items())
 
 
 def _install(wanted: WantedRelease) -> None:
@@ -157,7 +175,7 @@ def _install(wanted: WantedRelease) -> None:
         archive.unlink()
         if not (partial / RECORD).exists():
             shutil.rmtree(partial, ignore_errors=True)
-    _put_in_place(partial, wanted.home / wanted.version)
+    put_in_place(partial, wanted.home / wanted.version)
     shutil.rmtree(wanted.home / FETCH)
 
 
@@ -169,7 +187,7 @@ def _write_checked(archive: Path, content: bytes, sha256: str) -> None:
     archive.write_bytes(content)
 
 
-def _put_in_place(partial: Path, final: Path) -> None:
+def put_in_place(partial: Path, final: Path) -> None:
     """Rename the new folder to its name; a damaged one of that name is moved aside first."""
     if final.exists():
         aside = partial.with_name(f"{partial.name}.replaced")
