@@ -1,5 +1,6 @@
 """A service's files: sandboxed by default, and with a digest that follows all that must restart it."""
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -44,6 +45,24 @@ def test_every_service_is_sandboxed_unless_its_role_opens_it():
 def test_lists_are_repeated():
     drop_in = texts(HELLO)["90-rackllama.conf"]
     assert "ReadWritePaths=\nReadWritePaths=/srv/a\nReadWritePaths=/srv/b\n" in drop_in
+
+
+def test_two_names_of_one_list_do_not_reset_each_other():
+    bound = {**HELLO.service, "BindPaths": ["/srv/a"], "BindReadOnlyPaths": ["/etc/hosts"]}
+    drop_in = texts(replace(HELLO, service=bound))["90-rackllama.conf"]
+    assert "BindPaths=\nBindPaths=/srv/a\nBindReadOnlyPaths=/etc/hosts\n" in drop_in
+
+
+def test_a_secret_wins_over_a_variable_of_its_name():
+    files = texts(replace(HELLO, environment={"TOKEN": "", "GREETING": "hi"}))
+    assert "TOKEN" not in files["90-rackllama.conf"]
+    assert json.loads(files["hello.json"])["environment"] == {"GREETING": "hi"}
+
+
+def test_a_program_in_a_root_of_its_own_is_not_compared_with_one_of_the_host():
+    contained = replace(HELLO, service={**HELLO.service, "RootDirectory": "/opt/hello/1.0/root"})
+    assert json.loads(texts(HELLO)["hello.json"])["program"] == "/usr/bin/hello"
+    assert json.loads(texts(contained)["hello.json"])["program"] == ""
 
 
 def test_values_are_quoted_for_systemd():

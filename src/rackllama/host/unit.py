@@ -64,12 +64,15 @@ SANDBOX: Dict[str, Directive] = {
 SERVICE_DEFAULTS: Dict[str, Directive] = {"Type": "exec", "Restart": "always", "RestartSec": 2, "TimeoutStopSec": 30}
 # Lists of systemd: an empty assignment forgets what an earlier file said. Always reset, as an installer may set them.
 ALWAYS_RESET = ("Environment", "EnvironmentFile", "ExecStartPre", "ExecStart", "ExecStartPost", "SupplementaryGroups")
+# Two names of one list: to reset the second would forget the first.
+SAME_LIST = {"BindReadOnlyPaths": "BindPaths"}
 
 
 @dataclass(frozen=True)
 class ServiceDeclaration:
     """What a role wants to run. `unit` and `service` are directives of [Unit] and [Service]; sizes are systemd's own.
 
+    A secret wins over a variable of the same name in `environment`.
     `restart_digests` are digests of whatever else must restart the service when it changes: release, config files.
     `reload_files` are read again by a reload (`ExecReload`), so that their changes need no restart.
     `ports` are open to this host alone, `public_ports` to others as well.
@@ -92,6 +95,11 @@ class ServiceDeclaration:
     def unit_name(self) -> str:
         """The unit's name with its suffix."""
         return f"{self.name}.service"
+
+    @property
+    def open_environment(self) -> Dict[str, str]:
+        """The environment that everybody may read."""
+        return {name: value for name, value in self.environment.items() if name not in self.secrets}
 
     @property
     def is_template(self) -> bool:
@@ -154,7 +162,7 @@ def _record(declaration: ServiceDeclaration) -> str:
             "name": declaration.name,
             "user": declaration.user,
             "program": _program(declaration),
-            "environment": dict(declaration.environment),
+            "environment": declaration.open_environment,
             "reload_files": list(declaration.reload_files),
             "ports": list(declaration.ports),
             "public_ports": list(declaration.public_ports),
@@ -165,7 +173,9 @@ def _record(declaration: ServiceDeclaration) -> str:
 
 
 def _program(declaration: ServiceDeclaration) -> str:
-    """The file that ExecStart runs, without systemd's prefixes."""
+    """The file that ExecStart runs, without systemd's prefixes; empty where it lies in another root than the host's."""
+    if "RootDirectory" in declaration.service:
+        return ""
     return str(declaration.service["ExecStart"]).split()[0].lstrip("-@:+!|")
 
 
@@ -178,7 +188,7 @@ def _merged_service(declaration: ServiceDeclaration) -> Dict[str, Directive]:
         **SANDBOX,
         "User": declaration.user,
         **declaration.service,
-        "Environment": [_quoted(f"{name}={value}") for name, value in sorted(declaration.environment.items())],
+        "Environment": [_quoted(f"{name}={value}") for name, value in sorted(declaration.open_environment.items())],
         "EnvironmentFile": [str(SECRETS / f"{declaration.name}.env")],
     }
     return {name: value for name, value in merged.items() if value is not None}
@@ -189,7 +199,8 @@ def _section(name: str, directives: Mapping[str, Directive], reset: Tuple[str, .
     for key in sorted(set(directives) | set(reset)):
         value = directives.get(key, [])
         if isinstance(value, list):
-            lines.append(f"{key}=")
+            if SAME_LIST.get(key) not in directives:
+                lines.append(f"{key}=")
             lines.extend(f"{key}={_text(item)}" for item in value)
         elif key in reset:
             lines.extend([f"{key}=", f"{key}={_text(value)}"])
