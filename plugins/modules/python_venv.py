@@ -57,6 +57,10 @@ sha256:
   description: The sha256 of the requirements; empty where they are not there yet, in check mode.
   type: str
   returned: always
+folder:
+  description: The folder of this version.
+  type: str
+  returned: always
 home:
   description: The folder of all versions.
   type: str

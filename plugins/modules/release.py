@@ -53,6 +53,10 @@ sha256:
   description: The sha256 of the archive.
   type: str
   returned: always
+folder:
+  description: The folder of this version.
+  type: str
+  returned: always
 home:
   description: The folder of all versions.
   type: str

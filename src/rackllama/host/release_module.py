@@ -46,5 +46,6 @@ def settle(
         "steps": steps,
         "sha256": wanted.sha256 if wanted else "",
         "home": str(home),
+        "folder": f"{home}/{wanted.version}" if wanted else "",
         "diff": difference([str(installed.current)], [str(after)], header=f"{home}/current"),
     }
