@@ -14,6 +14,10 @@ options:
     description: Where it listens on the host.
     type: str
     default: http://127.0.0.1:8080
+  version:
+    description: The version that it must say it is; empty for any.
+    type: str
+    default: ""
   email:
     description: The admin's account.
     type: str
@@ -93,6 +97,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "default": "http://127.0.0.1:8080"},
+            "version": {"type": "str", "default": ""},
             "email": {"type": "str", "required": True},
             "password_file": {"type": "path", "required": True, "no_log": False},
             "engines": {"type": "list", "elements": "str", "default": []},
@@ -114,6 +119,7 @@ def main() -> None:
             engines=tuple(given["engines"]),
             models=tuple(given["models"]),
             openai_urls=tuple(given["openai_urls"]),
+            version=given["version"],
         )
         try:
             session = open_webui.sign_in(wanted)

@@ -40,7 +40,7 @@ class StandIn:
         """Status and document of an answer."""
         if path == "/api/config":
             onboarding = {} if self.users else {"onboarding": True}
-            return 200, {"features": {"enable_signup": self.signup}, **onboarding}
+            return 200, {"version": "0.12.4", "features": {"enable_signup": self.signup}, **onboarding}
         if path == "/api/v1/auths/signin":
             password, role = self.users.get(body["email"], (None, None))
             return (200, {"token": "t", "role": role}) if password == body["password"] else (400, {"detail": "no"})
@@ -138,6 +138,12 @@ def test_sign_up_that_is_open_is_told(webui):
     webui.signup = True
     with pytest.raises(RackllamaError, match="anybody can sign up"):
         sign_in(webui.wanted)
+
+
+def test_another_version_than_the_declared_one_is_told(webui):
+    sign_in(replace(webui.wanted, version="0.12.4"))
+    with pytest.raises(RackllamaError, match=r"says that it is 0\.12\.4, and 0\.12\.3 is declared"):
+        sign_in(replace(webui.wanted, version="0.12.3"))
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ class Wanted:
     """What Open WebUI is to show: an admin, its engines' addresses, and models that it must list at the least.
 
     `engines` speak Ollama's API and `openai_urls` OpenAI's, each in the order in which Open WebUI was given them.
+    `version` is empty where any will do.
     """
 
     url: str
@@ -39,6 +40,7 @@ class Wanted:
     engines: Tuple[str, ...]
     models: Tuple[str, ...]
     openai_urls: Tuple[str, ...] = ()
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,12 @@ def sign_in(wanted: Wanted) -> Session:
         raise StrangerError(
             f"Open WebUI has no account, and could not make the one of {wanted.email}",
             "see why: journalctl -u open_webui; it was stopped, as the first to sign up would become its admin",
+        )
+    if wanted.version not in ("", shown["version"]):
+        # Upgrades and rollbacks of the database are told apart by the declared one.
+        raise RackllamaError(
+            f"Open WebUI says that it is {shown['version']}, and {wanted.version} is declared",
+            "set open_webui_version to what the image has, or take the image of that version",
         )
     if shown["features"]["enable_signup"]:
         raise RackllamaError(
