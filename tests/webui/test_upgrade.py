@@ -1,6 +1,5 @@
 """From one real version of Open WebUI to the next and back: accounts and chats are there at each step."""
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ import pytest
 
 from rackllama.host.open_webui import Session
 
+from .people import PERSON, chats, write_chat
+
 pytestmark = pytest.mark.slow
 OLDER = "0.12.3"
 WEBUI = ("--tags", "webui")
-PERSON = {"name": "Person", "email": "person@example.com", "password": "P3rson-of-the-test!", "role": "user"}
 ROLL_BACK = """
 ln -sfn "$(readlink /opt/open_webui/previous)" /opt/open_webui/current
 systemctl restart open_webui
@@ -36,15 +36,6 @@ def older(converged: Any, requirements: Callable[[str], Path]) -> Iterator[dict[
 
 def version(site: Any) -> str:
     return str(Session(site.url).ask("GET", "/api/config")["version"])
-
-
-def write_chat(person: Session, title: str) -> None:
-    chat = {"title": title, "models": ["gemma3-270m:q4_k_m"], "history": {"messages": {}, "currentId": None}}
-    person.ask("POST", "/api/v1/chats/new", {"chat": {**chat, "messages": [], "timestamp": int(time.time())}})
-
-
-def chats(person: Session) -> list[str]:
-    return sorted(chat["title"] for chat in person.ask("GET", "/api/v1/chats/?page=1"))
 
 
 def test_accounts_and_chats_outlive_an_upgrade_and_a_rollback(converged: Any, older: dict[str, str]) -> None:
