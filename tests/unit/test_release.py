@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 
 import pytest
@@ -15,6 +16,7 @@ from rackllama.host.release import (
     carry_out,
     installed_releases,
     plan,
+    tree_digest,
 )
 
 
@@ -149,3 +151,11 @@ def test_a_bad_archive_changes_nothing(offer, archive, complaint):
     assert sorted(installed_releases(bad.home).versions) == ["1.0"]
     assert not (bad.home / "2.0").exists()
     assert not list((bad.home / ".fetch").iterdir())
+
+
+def test_a_tree_is_told_by_the_names_and_sizes_in_it_whatever_the_names(tmp_path):
+    (tmp_path / os.fsdecode(b"not utf-8: \xff")).write_text("one")
+    before = tree_digest(tmp_path)
+    assert tree_digest(tmp_path) == before
+    (tmp_path / "more").touch()
+    assert tree_digest(tmp_path) != before

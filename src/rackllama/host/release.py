@@ -24,7 +24,7 @@ from urllib.parse import urlsplit
 
 from .errors import RackllamaError
 from .fetch import fetch
-from .files import digest, link_atomically, read_json, sync_directory, write_json
+from .files import link_atomically, read_json, sync_directory, write_json
 
 RECORD = ".release.json"
 FETCH = ".fetch"
@@ -141,7 +141,10 @@ def sizes(folder: Path) -> Dict[str, int]:
 
 def tree_digest(folder: Path) -> str:
     """What changes with the name or the size of any file below a folder: a short record of a large one."""
-    return digest(sizes(folder))
+    listed = hashlib.sha256()
+    for name, size in sorted(sizes(folder).items()):
+        listed.update(os.fsencode(name) + b"\0%d\n" % size)  # a name may be of any bytes, and no text
+    return listed.hexdigest()
 
 
 def _is_whole(folder: Path, record: Mapping[str, Any]) -> bool:
