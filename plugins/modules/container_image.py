@@ -28,7 +28,7 @@ EXAMPLES = r"""
   rackllama.llm.container_image:
     name: open_webui
     version: 0.12.4
-    image: "ghcr.io/open-webui/open-webui@sha256:{{ digest }}"
+    image: "registry.example.com/open-webui@sha256:{{ digest }}"
 """
 
 RETURN = r"""

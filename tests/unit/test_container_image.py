@@ -129,7 +129,7 @@ def test_a_host_without_an_engine_is_told_which_to_install(wanted, monkeypatch, 
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(RackllamaError) as caught:
         install(wanted)
-    assert caught.value.remedy == "install the package podman, or docker.io"
+    assert caught.value.remedy == "install podman, or docker"
 
 
 @pytest.mark.parametrize(

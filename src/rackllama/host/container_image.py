@@ -104,7 +104,7 @@ def parse_reference(text: str) -> Reference:
     if not found:
         raise RackllamaError(
             f"{text!r} is no full name of an image",
-            "write REGISTRY/NAME@sha256:DIGEST, as ghcr.io/open-webui/open-webui@sha256: and 64 hexadecimal digits",
+            "write REGISTRY/NAME@sha256:DIGEST, as registry.example.com/open-webui@sha256: and 64 hexadecimal digits",
         )
     if not found["digest"]:
         raise RackllamaError(
@@ -119,7 +119,7 @@ def find_engine() -> str:
     for engine in ENGINES:
         if shutil.which(engine):
             return engine
-    raise RackllamaError("no container engine is there to get the image", "install the package podman, or docker.io")
+    raise RackllamaError("no container engine is there to get the image", "install podman, or docker")
 
 
 def install(wanted: WantedImage) -> None:
