@@ -28,11 +28,9 @@ class Answers:
     failed: tuple[str, ...]
     said: str = ""
 
-    def error(self, message: str) -> RackllamaError:
+    def error(self, message: str, remedy: str = "mend what it names and give the command again") -> RackllamaError:
         """That something failed, naming the gateways where it did."""
-        return RackllamaError(
-            f"{message}: {', '.join(self.failed)} failed:\n{self.said}", "mend what it names and give the command again"
-        )
+        return RackllamaError(f"{message}: {', '.join(self.failed)} failed:\n{self.said}", remedy)
 
 
 def ask_gateways(inventory: Sequence[str], added: Sequence[Key] = (), revoked: Sequence[str] = ()) -> Answers:
