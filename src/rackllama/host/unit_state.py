@@ -86,6 +86,8 @@ def removal(name: str) -> UnitChange:
     unit = f"{name}.service"
     paths = [SERVICES / f"{name}.json", SECRETS / f"{name}.env", UNITS / f"{unit}.d" / DROP_IN, UNITS / unit]
     present = tuple(FileChange(path, read_text(path), None) for path in paths if path.exists())
+    if "@." in unit:  # a template's instances are stopped by whoever started them
+        return UnitChange(unit, present)
     state = systemd.unit_state(unit)
     return UnitChange(unit, present, disable=state.enabled or state.active)
 
