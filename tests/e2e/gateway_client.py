@@ -59,13 +59,16 @@ class Gateway:
         """Engines that only tell what reaches them, by name and port, as `gateway_engines` declares them."""
         self.site.run(f"cat > /run/stand_in_engine.py <<'END'\n{STAND_IN.read_text()}\nEND")
         for name, port in ports.items():
-            self.site.run(f"systemd-run --quiet --collect --unit {name} python3 /run/stand_in_engine.py {name} {port}")
-        for port in ports.values():
-            wait_until(lambda port=port: self.site.run(f"ss -Hltn sport = :{port}"))
+            self.start_stand_in(name, port)
         try:
             yield [{"name": name, "url": f"http://127.0.0.1:{port}"} for name, port in ports.items()]
         finally:
             self.site.run(f"systemctl stop {' '.join(ports)}")
+
+    def start_stand_in(self, name: str, port: int) -> None:
+        """Start one of the stand-ins, and wait until it listens."""
+        self.site.run(f"systemd-run --quiet --collect --unit {name} python3 /run/stand_in_engine.py {name} {port}")
+        wait_until(lambda: self.site.run(f"ss -Hltn sport = :{port}"))
 
 
 def wait_until(condition: Any, seconds: float = 30) -> None:

@@ -1,14 +1,18 @@
-"""A stand-in for an engine, run on a host as `python3 stand_in_engine.py NAME PORT`: tells what reaches it.
+"""A stand-in for an engine or a web UI, run on a host as `python3 stand_in_engine.py NAME PORT`: tells what reaches it.
 
-It answers each request by a JSON document with its own name, and the method, path, headers and size of what came. Where
-the body asks to `stream`, it sends as many lines as its `tokens` say, `interval` seconds apart, each with its time.
+It answers each request by a JSON document with its own name, and the method, path, headers and size of what came, and
+the seconds in which its body came. Where the body asks to `stream`, it sends as many lines as its `tokens` say,
+`interval` seconds apart, each with its time. Asked for a WebSocket, it sends back whatever comes then.
 """
 
+import base64
+import hashlib
 import json
 import sys
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+ACCEPT = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 NAME, PORT = sys.argv[1], int(sys.argv[2])
 
 
@@ -16,6 +20,10 @@ class Engine(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
+        if self.headers.get("Upgrade"):
+            self.echo()
+            return
+        started = time.monotonic()
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         if self.headers.get("Transfer-Encoding"):
             body = b"".join(iter(self.read_chunk, b""))
@@ -32,6 +40,7 @@ class Engine(BaseHTTPRequestHandler):
             "path": self.path,
             "headers": {name.lower(): value for name, value in self.headers.items()},
             "size": len(body),
+            "seconds": time.monotonic() - started,
         }
         answer = json.dumps(told).encode()
         self.send_response(200)
@@ -42,6 +51,22 @@ class Engine(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.do_POST()
+
+    def do_PUT(self) -> None:
+        self.do_POST()
+
+    def do_DELETE(self) -> None:
+        self.do_POST()
+
+    def echo(self) -> None:
+        self.send_response(101)
+        self.send_header("Upgrade", self.headers["Upgrade"])
+        self.send_header("Connection", "Upgrade")
+        digest = hashlib.sha1((self.headers["Sec-WebSocket-Key"] + ACCEPT).encode()).digest()  # noqa: S324 - RFC 6455
+        self.send_header("Sec-WebSocket-Accept", base64.b64encode(digest).decode())
+        self.end_headers()
+        while came := self.connection.recv(4096):
+            self.connection.sendall(came)
 
     def read_chunk(self) -> bytes:
         size = int(self.rfile.readline(), 16)

@@ -4,6 +4,8 @@ import contextlib
 import http.client
 import json
 import os
+import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -15,6 +17,8 @@ from typing import Any
 import ollama
 import openai
 import pytest
+from h2.connection import H2Connection
+from h2.events import DataReceived, ResponseReceived
 
 from .gateway_client import Gateway, wait_until
 
@@ -22,6 +26,10 @@ MODEL = "gemma3-270m:q4_k_m"
 QUESTION = [{"role": "user", "content": "Say hello."}]
 GATEWAY = ("--tags", "gateway")
 FIRST, SECOND = "first-model", "second/model:1"
+ENGINES = [
+    {"name": "first", "url": "http://127.0.0.1:9101", "models": [FIRST]},
+    {"name": "second", "url": "http://127.0.0.1:9102", "models": [SECOND]},
+]
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +47,8 @@ def key(gateway: Gateway) -> Iterator[str]:
 @pytest.fixture(scope="module")
 def two_engines(gateway: Gateway) -> Iterator[Gateway]:
     """The gateway before two engines, each with a model of its own."""
-    with gateway.stand_ins(first=9101, second=9102) as (first, second):
-        engines = [{**first, "models": [FIRST]}, {**second, "models": [SECOND]}]
-        outcome = gateway.site.converge(*GATEWAY, gateway_engines=engines)
+    with gateway.stand_ins(first=9101, second=9102):
+        outcome = gateway.site.converge(*GATEWAY, gateway_engines=ENGINES)
         assert outcome.code == 0, outcome.output
         yield gateway
     assert gateway.site.converge(*GATEWAY).code == 0
@@ -77,6 +84,57 @@ class Stream(threading.Thread):
     def stop(self) -> None:
         self.stopped = True
         self.join()
+
+
+def raw(gateway: Gateway, alpn: str = "http/1.1") -> ssl.SSLSocket:
+    """A connection on which anything can be sent."""
+    address, trust = str(gateway.site.host.address), gateway.trust
+    trust.set_alpn_protocols([alpn])
+    return trust.wrap_socket(socket.create_connection((address, 443), 30), server_hostname=address)
+
+
+def asking(key: str, body: Any) -> bytes:
+    """A request for an answer, as HTTP/1.1 sends it."""
+    sent = json.dumps(body).encode()
+    head = ["POST /v1/chat/completions HTTP/1.1", "Host: gateway", f"x-api-key: {key}", f"Content-Length: {len(sent)}"]
+    return "\r\n".join([*head, "", ""]).encode() + sent
+
+
+class Http2:
+    """One connection of somebody who does not heed GOAWAY, by which a worker asks clients to leave it."""
+
+    GOAWAY = 7
+
+    def __init__(self, gateway: Gateway, key: str) -> None:
+        self.key, self.socket = key, raw(gateway, "h2")
+        self.came = self.socket.makefile("rb")
+        self.protocol = H2Connection()
+        self.protocol.initiate_connection()
+
+    def __enter__(self) -> "Http2":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.came.close()
+        self.socket.close()
+
+    def ask(self, method: str, path: str, body: bytes = b"") -> int:
+        """The status that answers one more request; answers to earlier ones may still come meanwhile."""
+        stream = self.protocol.get_next_available_stream_id()
+        pseudo = [(":method", method), (":path", path), (":scheme", "https"), (":authority", "gateway")]
+        self.protocol.send_headers(stream, [*pseudo, ("x-api-key", self.key)], end_stream=not body)
+        if body:
+            self.protocol.send_data(stream, body, end_stream=True)
+        while True:
+            self.socket.sendall(self.protocol.data_to_send())
+            head = self.came.read(9)
+            assert len(head) == 9, "the connection was closed"
+            frame = head + self.came.read(int.from_bytes(head[:3], "big"))
+            for event in self.protocol.receive_data(frame) if frame[3] != self.GOAWAY else []:
+                if isinstance(event, ResponseReceived) and event.stream_id == stream:
+                    return int(dict(event.headers)[b":status"])
+                if isinstance(event, DataReceived):
+                    self.protocol.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
 
 
 # With the real engine and model
@@ -280,15 +338,38 @@ def test_a_revoked_key_is_refused_at_once_and_for_good_while_streams_go_on(two_e
     stream.stop()
 
 
+def test_a_key_is_refused_on_connections_from_before_a_reload_too(two_engines: Gateway, key: str) -> None:
+    site, mallory, stream = two_engines.site, two_engines.create("mallory"), Stream(two_engines, key)
+    endless = {"model": FIRST, "stream": True, "tokens": 1_000_000, "interval": 0.02}
+    with Http2(two_engines, mallory) as by_http2, raw(two_engines) as by_http1:
+        assert by_http2.ask("POST", "/v1/chat/completions", json.dumps(endless).encode()) == 200
+        by_http1.sendall(asking(mallory, {**endless, "tokens": 50}))
+        assert by_http1.recv(12) == b"HTTP/1.1 200"
+        before = two_engines.workers()
+        site.run("systemctl reload gateway")
+        wait_until(lambda: two_engines.workers() - before)
+        assert before <= two_engines.workers()  # it serves those two connections, and the stream
+        assert by_http2.ask("GET", "/v1/models") == 200
+        two_engines.revoke("mallory")
+        assert by_http2.ask("GET", "/v1/models") == 401
+        # What follows the first answer is a refusal, or the end of the connection.
+        later = b""
+        with contextlib.suppress(ConnectionError):
+            by_http1.sendall(asking(mallory, {"model": FIRST}))
+            later = b"".join(iter(lambda: by_http1.recv(65536), b""))
+        assert b"HTTP/1.1 200" not in later
+    stream.wait_for_more()
+    stream.stop()
+    assert site.converge(*GATEWAY, gateway_engines=ENGINES).changed == {site.host.name: 0}
+    with two_engines.client(mallory) as client:
+        assert client.get("/v1/models").status_code == 401
+
+
 def test_a_change_of_the_configuration_reloads_and_breaks_no_stream(two_engines: Gateway, key: str) -> None:
     site, users = two_engines.site, two_engines.known()
     before, main = two_engines.workers(), site.run("systemctl show gateway --property MainPID --value")
-    engines = [
-        {"name": "first", "url": "http://127.0.0.1:9101", "models": [FIRST]},
-        {"name": "second", "url": "http://127.0.0.1:9102", "models": [SECOND]},
-    ]
     stream = Stream(two_engines, key)
-    outcome = site.converge(*GATEWAY, gateway_engines=engines, gateway_upload_timeout_seconds=61)
+    outcome = site.converge(*GATEWAY, gateway_engines=ENGINES, gateway_upload_timeout_seconds=61)
     assert outcome.code == 0, outcome.output
     stream.wait_for_more()
     stream.stop()

@@ -2,6 +2,7 @@
 
 import datetime
 import json
+import os
 import ssl
 import statistics
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from rackllama.gateway.authority import Authority, authority, sign
+from rackllama.lab.up import CHECKOUT
 
 from .gateway_client import Gateway, wait_until
 
@@ -119,3 +121,39 @@ def test_a_renewed_certificate_is_taken_without_a_converge(gateway: Gateway, els
     assert served(gateway) == gateway.site.run(f"cat {FOLDER}/fullchain.pem") + "\n"
     renew(gateway, elsewhere)
     wait_until(lambda: served(gateway) == gateway.site.run(f"cat {FOLDER}/fullchain.pem") + "\n")
+
+
+REMOVAL = """
+- hosts: gateway
+  become: true
+  tasks:
+    - ansible.builtin.include_role: {name: rackllama.llm.gateway, tasks_from: remove}
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("elsewhere")
+def test_a_removed_gateway_leaves_its_keys_and_no_unit(gateway: Gateway, tmp_path: Path) -> None:
+    """The gateway comes back when the fixture converges again, with the keys that it had."""
+
+    def remove(*arguments: str) -> None:
+        program = str(Path(sys.executable).with_name("ansible-playbook"))
+        environment = {**os.environ, "RACKLLAMA_LAB": gateway.site.lab.name}
+        command = [program, "-i", "inventories/lab", str(playbook), *arguments]
+        done = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+
+    playbook = tmp_path / "remove.yml"
+    playbook.write_text(REMOVAL)
+    users, ours = [*gateway.known(), "dora"], "'gateway*' 'rackllama-certificate*'"
+    gateway.create("dora")
+    remove("--check", "--diff")
+    assert gateway.site.run(f"systemctl list-units --plain --no-legend {ours}") != ""
+    for _ in range(2):  # the second time there is nothing to do
+        remove()
+        assert gateway.site.run(f"systemctl list-units --all --plain --no-legend {ours}") == ""
+        assert gateway.site.run(f"systemctl list-unit-files --no-legend {ours}") == ""
+    assert gateway.site.run("systemctl show haproxy --property LoadState --value") == "loaded"
+    assert gateway.site.run("ss -Hltn sport = :443") == ""
+    assert gateway.known() == users
+    gateway.site.run("test -s /etc/rackllama/gateway/certificate.pem")

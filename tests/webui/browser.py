@@ -8,7 +8,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -94,12 +94,13 @@ def ask(method: str, url: str, body: dict[str, Any] | None = None) -> Any:
 
 
 @contextmanager
-def browser(width: int = 1280, height: int = 800) -> Iterator[Browser]:
-    """A browser with a profile of its own, gone with all that it kept at the end."""
+def browser(width: int = 1280, height: int = 800, flags: Sequence[str] = ()) -> Iterator[Browser]:
+    """A browser with a profile of its own, gone with all that it kept at the end, and further flags of Chromium."""
     with tempfile.TemporaryDirectory() as profile, chromedriver() as driver:
         arguments = [
             *("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu", "--no-proxy-server"),
             *(f"--user-data-dir={profile}", f"--window-size={width},{height}", "--lang=en"),
+            *flags,
         ]
         options = {"alwaysMatch": {"browserName": "chrome", "goog:chromeOptions": {"args": arguments}}}
         session = ask("POST", f"{driver}/session", {"capabilities": options})["sessionId"]

@@ -60,10 +60,13 @@ class Site:
         return default_depot().lock_path
 
     def converge(self, *arguments: str, **extra_vars: Any) -> Outcome:
-        """Run playbooks/site.yml with these variables above all others, and all that it may ever say."""
+        """Run playbooks/site.yml with these variables above all others, and all that it may ever say.
+
+        A variable that is None is left to its default.
+        """
         given = {"open_webui_public_url": self.url, "open_webui_admin_password": PASSWORD, **extra_vars}
         variables = self.inventory.with_name("variables.yml")
-        variables.write_text(yaml.safe_dump(given))
+        variables.write_text(yaml.safe_dump({name: value for name, value in given.items() if value is not None}))
         with start_converge(
             self.lab.name, "-i", str(self.inventory), "-e", f"@{variables}", "-vvv", *arguments
         ) as play:
