@@ -146,13 +146,14 @@ def test_a_removed_gateway_leaves_its_keys_and_no_unit(gateway: Gateway, tmp_pat
     playbook = tmp_path / "remove.yml"
     playbook.write_text(REMOVAL)
     users, ours = [*gateway.known(), "dora"], "'gateway*' 'rackllama-certificate*'"
+    files = "find /etc/systemd /run/systemd -name 'gateway.*' -o -name 'rackllama-certificate*'"
     gateway.create("dora")
     remove("--check", "--diff")
     assert gateway.site.run(f"systemctl list-units --plain --no-legend {ours}") != ""
     for _ in range(2):  # the second time there is nothing to do
         remove()
         assert gateway.site.run(f"systemctl list-units --all --plain --no-legend {ours}") == ""
-        assert gateway.site.run(f"systemctl list-unit-files --no-legend {ours}") == ""
+        assert gateway.site.run(files) == ""
     assert gateway.site.run("systemctl show haproxy --property LoadState --value") == "loaded"
     assert gateway.site.run("ss -Hltn sport = :443") == ""
     assert gateway.known() == users
