@@ -63,8 +63,8 @@ environment:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import container_image, release_module
 from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.services import container_image, release_module
 
 
 def main() -> None:

@@ -81,8 +81,8 @@ words:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import exposure
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.network import exposure
 from ansible_collections.rackllama.llm.plugins.module_utils.report import Check, report
 
 

@@ -121,9 +121,9 @@ tried:
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import firewall, firewall_state, ssh
 from ansible_collections.rackllama.llm.plugins.module_utils.errors import RackllamaError
 from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.network import firewall, firewall_state, ssh
 
 OPENING = {
     "name": {"type": "str", "required": True},

@@ -60,7 +60,7 @@ revoked:
 from dataclasses import asdict
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import keys
+from ansible_collections.rackllama.llm.plugins.module_utils.gateway import keys
 from ansible_collections.rackllama.llm.plugins.module_utils.module import failing_clearly
 
 KEY = {"sha256": {"type": "str", "required": True}, "user": {"type": "str", "required": True}}

@@ -146,10 +146,10 @@ progress:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import landing_unit
-from ansible_collections.rackllama.llm.plugins.module_utils.model import wanted_model
+from ansible_collections.rackllama.llm.plugins.module_utils.lander.progress import progress_text
+from ansible_collections.rackllama.llm.plugins.module_utils.models import landing_unit
+from ansible_collections.rackllama.llm.plugins.module_utils.models.model import wanted_model
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, failing_clearly, working_on
-from ansible_collections.rackllama.llm.plugins.module_utils.progress import progress_text
 
 SHARD = {
     "name": {"type": "str", "required": True},

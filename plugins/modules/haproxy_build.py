@@ -34,7 +34,7 @@ report:
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import haproxy
+from ansible_collections.rackllama.llm.plugins.module_utils.gateway import haproxy
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
 

@@ -88,8 +88,8 @@ request:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils.certificate import CertificateFile
 from ansible_collections.rackllama.llm.plugins.module_utils.files import read_text, write_atomically
+from ansible_collections.rackllama.llm.plugins.module_utils.gateway.certificate import CertificateFile
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 
 

@@ -42,8 +42,8 @@ ssh_ports:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import exposure, ssh
 from ansible_collections.rackllama.llm.plugins.module_utils.module import failing_clearly
+from ansible_collections.rackllama.llm.plugins.module_utils.network import exposure, ssh
 
 
 def main() -> None:

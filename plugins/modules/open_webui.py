@@ -86,9 +86,10 @@ filtered:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import open_webui, systemd
+from ansible_collections.rackllama.llm.plugins.module_utils import systemd
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
-from ansible_collections.rackllama.llm.plugins.module_utils.secret_file import read_secret
+from ansible_collections.rackllama.llm.plugins.module_utils.services.secret_file import read_secret
+from ansible_collections.rackllama.llm.plugins.module_utils.webui import open_webui
 
 UNIT = "open_webui.service"
 

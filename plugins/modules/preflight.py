@@ -64,10 +64,10 @@ import platform
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import preflight
-from ansible_collections.rackllama.llm.plugins.module_utils.model import wanted_model
+from ansible_collections.rackllama.llm.plugins.module_utils.models.model import wanted_model
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
+from ansible_collections.rackllama.llm.plugins.module_utils.services import preflight
 
 
 def main() -> None:

@@ -66,9 +66,9 @@ home:
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import release_module
 from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
-from ansible_collections.rackllama.llm.plugins.module_utils.release import WantedRelease
+from ansible_collections.rackllama.llm.plugins.module_utils.services import release_module
+from ansible_collections.rackllama.llm.plugins.module_utils.services.release import WantedRelease
 
 
 def main() -> None:

@@ -44,8 +44,9 @@ reasons:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import running, systemd
+from ansible_collections.rackllama.llm.plugins.module_utils import systemd
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.services import running
 
 
 def main() -> None:

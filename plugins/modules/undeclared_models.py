@@ -46,7 +46,7 @@ undeclared:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import landing_unit
+from ansible_collections.rackllama.llm.plugins.module_utils.models import landing_unit
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 
 

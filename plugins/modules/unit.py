@@ -107,8 +107,8 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import secret_file, unit, unit_state
 from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.services import secret_file, unit, unit_state
 
 
 def main() -> None:

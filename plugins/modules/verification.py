@@ -62,9 +62,10 @@ import platform
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils import scrub, verification
+from ansible_collections.rackllama.llm.plugins.module_utils.models import scrub
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
+from ansible_collections.rackllama.llm.plugins.module_utils.services import verification
 
 
 def main() -> None:

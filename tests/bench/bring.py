@@ -14,9 +14,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from rackllama.host.landing import LandingOptions
-from rackllama.host.model import bring, wanted_model
-from rackllama.host.progress import Progress
+from rackllama.host.lander.landing import LandingOptions
+from rackllama.host.lander.progress import Progress
+from rackllama.host.models.model import bring, wanted_model
 
 
 class CreatedError(Exception):

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from rackllama.host import gguf, layout
 from rackllama.host.errors import RackllamaError
 from rackllama.host.files import hash_file, write_json
-from rackllama.host.gguf import KeyValue, TensorInfo
+from rackllama.host.lander import gguf, layout
+from rackllama.host.lander.gguf import KeyValue, TensorInfo
 from rackllama.lab.depot.depot import default_depot, is_filled
 from rackllama.lab.depot.recipes import GEMMA, LLAMA_CPP, OLLAMA
 from rackllama.mirror.lock import find, in_shard_order, read_lock

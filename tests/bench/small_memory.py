@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama_store import OllamaStore
+from rackllama.host.models.ollama_store import OllamaStore
 
 from .inputs import bench_dir, prepared, tools
 from .ways import MODEL, bring_command, file_server, fresh_place

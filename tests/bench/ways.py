@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama import Ollama
-from rackllama.host.ollama_store import OllamaStore
+from rackllama.host.models.ollama import Ollama
+from rackllama.host.models.ollama_store import OllamaStore
 
 from .inputs import Input, Tools
 

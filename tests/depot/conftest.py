@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama import Ollama
+from rackllama.host.models.ollama import Ollama
 from rackllama.lab.depot.depot import default_depot, is_filled
 from rackllama.lab.depot.recipes import OLLAMA
 from rackllama.mirror.lock import find, read_lock

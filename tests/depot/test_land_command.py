@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rackllama.cli import main
-from rackllama.host.ollama_store import OllamaStore
+from rackllama.host.models.ollama_store import OllamaStore
 from rackllama.lab.depot.depot import Depot, default_depot, is_filled
 from rackllama.lab.depot.recipes import GEMMA
 from rackllama.mirror.lock import find, read_lock

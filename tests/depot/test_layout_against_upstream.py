@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from rackllama.host import gguf, layout
 from rackllama.host.errors import RackllamaError
-from rackllama.host.gguf import TENSOR_TYPES
+from rackllama.host.lander import gguf, layout
+from rackllama.host.lander.gguf import TENSOR_TYPES
 from rackllama.lab.depot.depot import default_depot, is_filled
 from rackllama.lab.depot.recipes import GEMMA, LLAMA_CPP
 from rackllama.mirror.lock import LockedFile, find, in_shard_order, read_lock

@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 
 from rackllama.catalog.models import read_catalogue
-from rackllama.host import scrub
 from rackllama.host.errors import RackllamaError
-from rackllama.host.landing import LandingOptions
-from rackllama.host.model import WantedModel, bring, found_model, plan, records
-from rackllama.host.modelfile import ModelSettings
-from rackllama.host.ollama_store import OllamaStore
-from rackllama.host.shards import Shard, Weights
+from rackllama.host.lander.landing import LandingOptions
+from rackllama.host.lander.shards import Shard, Weights
+from rackllama.host.models import scrub
+from rackllama.host.models.model import WantedModel, bring, found_model, plan, records
+from rackllama.host.models.modelfile import ModelSettings
+from rackllama.host.models.ollama_store import OllamaStore
 from rackllama.lab.depot.depot import default_depot, is_filled
 from rackllama.lab.depot.recipes import GEMMA
 from rackllama.mirror.lock import find, in_shard_order, read_lock
@@ -126,7 +126,7 @@ def test_a_model_changed_by_hand_is_put_right(ollama, gemma, landings):
 
 
 def test_what_was_landed_waits_for_ollama(ollama_program, tmp_path, gemma, landings, monkeypatch):
-    monkeypatch.setattr("rackllama.host.model.API_SECONDS", 0.0)
+    monkeypatch.setattr("rackllama.host.models.model.API_SECONDS", 0.0)
     nobody = replace(gemma, ollama_url="http://127.0.0.1:9", store=tmp_path / "second" / "models")
     nobody.store.mkdir(parents=True)
     with pytest.raises(RackllamaError, match="does not answer"):
@@ -138,7 +138,7 @@ def test_what_was_landed_waits_for_ollama(ollama_program, tmp_path, gemma, landi
 
 
 def test_what_a_server_prunes_as_it_starts_is_a_blob_again(ollama_program, tmp_path, gemma, landings, monkeypatch):
-    monkeypatch.setattr("rackllama.host.model.API_SECONDS", 0.0)
+    monkeypatch.setattr("rackllama.host.models.model.API_SECONDS", 0.0)
     nobody = replace(gemma, ollama_url="http://127.0.0.1:9", store=tmp_path / "second" / "models")
     nobody.store.mkdir(parents=True)
     with pytest.raises(RackllamaError, match="does not answer"):
@@ -147,13 +147,13 @@ def test_what_a_server_prunes_as_it_starts_is_a_blob_again(ollama_program, tmp_p
     with running_ollama(ollama_program, tmp_path / "second") as server:
         later = replace(nobody, ollama_url=server.api.url)
         # As where both start at once after a boot: the unit has looked, and then Ollama removes what no model names.
-        monkeypatch.setattr("rackllama.host.model._wait_for", lambda *_: blob.unlink())
+        monkeypatch.setattr("rackllama.host.models.model._wait_for", lambda *_: blob.unlink())
         assert bring(later, OPTIONS, landings=landings) == ["create"]
         assert server.api.chat("gemma:q4", QUESTION, {"num_predict": 2}).tokens > 0
 
 
 def test_other_weights_declared_before_the_first_were_served_take_their_place(gemma, landings, monkeypatch, tmp_path):
-    monkeypatch.setattr("rackllama.host.model.API_SECONDS", 0.0)
+    monkeypatch.setattr("rackllama.host.models.model.API_SECONDS", 0.0)
     tiny = tmp_path / "tiny.gguf"
     tiny.write_bytes(Model(EVERY_TYPE, ODD_SHAPES).file)
     first = replace(gemma, weights=Weights((Shard("tiny.gguf", (str(tiny),)),)), ollama_url="http://127.0.0.1:9")

@@ -17,9 +17,9 @@ from pathlib import Path
 import pytest
 
 from rackllama.catalog.models import read_catalogue
-from rackllama.host.conformance import conformance_checks
-from rackllama.host.gguf import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32
-from rackllama.host.ollama_store import OllamaStore
+from rackllama.host.lander.gguf import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT32
+from rackllama.host.models.conformance import conformance_checks
+from rackllama.host.models.ollama_store import OllamaStore
 from rackllama.host.report import Check
 from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.recipes import GEMMA, LLAMA_CPP

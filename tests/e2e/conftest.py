@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from rackllama.host.ollama import Ollama
+from rackllama.host.models.ollama import Ollama
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.progress import Progress

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from rackllama.host.keys import KEYS
+from rackllama.host.gateway.keys import KEYS
 
 PROGRAM = "python3 -I /opt/rackllama/current/rackllama-host.pyz"
 STAND_IN = Path(__file__).with_name("stand_in_engine.py")

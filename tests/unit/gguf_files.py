@@ -4,9 +4,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from rackllama.host import gguf
-from rackllama.host.gguf import ARRAY, BOOL, NUMBERS, STRING, TENSOR_TYPES, padded
-from rackllama.host.layout import Layout
+from rackllama.host.lander import gguf
+from rackllama.host.lander.gguf import ARRAY, BOOL, NUMBERS, STRING, TENSOR_TYPES, padded
+from rackllama.host.lander.layout import Layout
 
 F32, Q8_0, Q4_K = 0, 8, 12
 

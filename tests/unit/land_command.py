@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from rackllama.cli import main
-from rackllama.host import gguf, layout
+from rackllama.host.lander import gguf, layout
 
 from .gguf_files import EVERY_TYPE, ODD_SHAPES, Model, Tensor, placed, split
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rackllama.host.aws_credentials import ROLES, Credentials, CredentialSource
-from rackllama.host.sources import SourceError
+from rackllama.host.lander.aws_credentials import ROLES, Credentials, CredentialSource
+from rackllama.host.lander.sources import SourceError
 
 from .landing.hub import Answer, Hub, Request, serve
 

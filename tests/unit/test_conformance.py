@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from rackllama.host import gguf
-from rackllama.host.chat_markers import CONTROL, NORMAL, USER_DEFINED, read_vocabulary
-from rackllama.host.conformance import (
+from rackllama.host.lander import gguf
+from rackllama.host.lander.gguf import ARRAY, INT32, STRING, UINT32
+from rackllama.host.models.chat_markers import CONTROL, NORMAL, USER_DEFINED, read_vocabulary
+from rackllama.host.models.conformance import (
     NO_TEMPLATE,
     conformance_checks,
     joints_of,
@@ -23,8 +24,7 @@ from rackllama.host.conformance import (
     thinking_check,
     written_template,
 )
-from rackllama.host.gguf import ARRAY, INT32, STRING, UINT32
-from rackllama.host.ollama import Chat, Ollama
+from rackllama.host.models.ollama import Chat, Ollama
 
 from .gguf_files import Entry, Model
 

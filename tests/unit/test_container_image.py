@@ -7,7 +7,8 @@ import stat
 
 import pytest
 
-from rackllama.host.container_image import (
+from rackllama.host.errors import RackllamaError
+from rackllama.host.services.container_image import (
     WantedImage,
     exec_line,
     install,
@@ -18,8 +19,7 @@ from rackllama.host.container_image import (
     service,
     settle_files,
 )
-from rackllama.host.errors import RackllamaError
-from rackllama.host.release import carry_out, installed_releases, plan
+from rackllama.host.services.release import carry_out, installed_releases, plan
 
 NAME, DIGEST = "registry.example.com/chat/page", "ab" * 32
 CONFIG = {"Entrypoint": ["sh"], "Cmd": ["-c", "hello $HOST"], "Env": ["PATH=/usr/bin", "A=b=c"], "WorkingDir": "/app"}

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from rackllama.host import exposure, port_probe
-from rackllama.host.exposure import Found, Listening, checks, parse_addresses
-from rackllama.host.port_probe import Answer
+from rackllama.host.network import exposure, port_probe
+from rackllama.host.network.exposure import Found, Listening, checks, parse_addresses
+from rackllama.host.network.port_probe import Answer
 
 ADDRESS = "192.0.2.11"
 OPEN, REFUSED, SILENT = Answer.OPEN, Answer.REFUSED, Answer.SILENT

@@ -6,9 +6,9 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from rackllama.host import ssh
 from rackllama.host.errors import RackllamaError
-from rackllama.host.firewall import (
+from rackllama.host.network import ssh
+from rackllama.host.network.firewall import (
     TABLE,
     firewalld_policy,
     nft_replacing,

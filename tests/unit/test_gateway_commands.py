@@ -5,7 +5,7 @@ import pytest
 from rackllama.cli import main
 from rackllama.gateway import cli
 from rackllama.gateway.remote import Answers
-from rackllama.host.keys import named
+from rackllama.host.gateway.keys import named
 
 
 class Gateways:

@@ -5,9 +5,10 @@ import os
 
 import pytest
 
-from rackllama.host import keys, module
+from rackllama.host import module
 from rackllama.host.errors import RackllamaError
-from rackllama.host.keys import Key, key_of, named, new_key, parse_keys, tell_workers, workers
+from rackllama.host.gateway import keys
+from rackllama.host.gateway.keys import Key, key_of, named, new_key, parse_keys, tell_workers, workers
 
 ALICE, BOB = Key("a" * 64, "alice"), Key("b" * 64, "bob")
 # As HAProxy 2.6 answers, after a reload.

@@ -6,7 +6,7 @@ import pytest
 
 from rackllama.gateway.remote import read_answers
 from rackllama.host.errors import RackllamaError
-from rackllama.host.keys import Key
+from rackllama.host.gateway.keys import Key
 
 ALICE = {"sha256": "a" * 64, "user": "alice"}
 

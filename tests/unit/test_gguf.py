@@ -7,9 +7,9 @@ import tracemalloc
 
 import pytest
 
-from rackllama.host import gguf, layout
 from rackllama.host.errors import RackllamaError
-from rackllama.host.gguf import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT8, UINT16, UINT32, UINT64, GgufError
+from rackllama.host.lander import gguf, layout
+from rackllama.host.lander.gguf import ARRAY, BOOL, FLOAT32, INT32, STRING, UINT8, UINT16, UINT32, UINT64, GgufError
 
 from .gguf_files import EVERY_TENSOR_TYPE, EVERY_TYPE, ODD_SHAPES, REWRITTEN, Entry, Model, Tensor, split, string
 

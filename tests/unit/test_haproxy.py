@@ -2,7 +2,7 @@
 
 import pytest
 
-from rackllama.host.haproxy import Build, candidate_build, checks, installed_build
+from rackllama.host.gateway.haproxy import Build, candidate_build, checks, installed_build
 
 DEBIAN_12 = """\
 HAProxy version 2.6.12-1+deb12u4 2026/10/17 - https://haproxy.org/

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from rackllama.host import directories, preflight
-from rackllama.host.directories import Access, first_closed_parent
 from rackllama.host.errors import RackllamaError
-from rackllama.host.model import FoundModel, LandedWeights, WantedModel
-from rackllama.host.modelfile import ModelSettings
+from rackllama.host.lander.shards import Shard, Weights
+from rackllama.host.models.model import FoundModel, LandedWeights, WantedModel
+from rackllama.host.models.modelfile import ModelSettings
+from rackllama.host.network.sockets import Listener, parse_listeners
 from rackllama.host.report import Check, failed, in_words, report
-from rackllama.host.shards import Shard, Weights
-from rackllama.host.sockets import Listener, parse_listeners
+from rackllama.host.services import directories, preflight
+from rackllama.host.services.directories import Access, first_closed_parent
 from rackllama.host.systemd import UnitState
 
 TCP = """\

@@ -12,7 +12,7 @@ import yaml
 from rackllama.catalog.cli import markdown
 from rackllama.catalog.models import NAME, read_catalogue, resolve, slug_of
 from rackllama.cli import main
-from rackllama.host.modelfile import ModelSettings, render
+from rackllama.host.models.modelfile import ModelSettings, render
 from rackllama.mirror.lock import default_lock_path, read_lock, write_lock
 from rackllama.mirror.upstreams import learn
 

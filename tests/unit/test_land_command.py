@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from rackllama.cli import main
-from rackllama.host import gguf
-from rackllama.host.progress import Progress, progress_text
-from rackllama.host.shards import slug_for
+from rackllama.host.lander import gguf
+from rackllama.host.lander.progress import Progress, progress_text
+from rackllama.host.lander.shards import slug_for
 from rackllama.landing.amounts import byte_count
 from rackllama.landing.cli import ProgressLine
 from rackllama.mirror.lock import Artefact, LockedFile, write_lock

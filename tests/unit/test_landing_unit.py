@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from rackllama.host import landing_unit, model
 from rackllama.host.errors import RackllamaError
-from rackllama.host.landing_unit import changed_files, link_weights, needed
-from rackllama.host.model import LandedWeights, WantedModel
-from rackllama.host.modelfile import ModelSettings
-from rackllama.host.ollama_store import OllamaStore
-from rackllama.host.shards import Shard, Weights
+from rackllama.host.lander.shards import Shard, Weights
+from rackllama.host.models import landing_unit, model
+from rackllama.host.models.landing_unit import changed_files, link_weights, needed
+from rackllama.host.models.model import LandedWeights, WantedModel
+from rackllama.host.models.modelfile import ModelSettings
+from rackllama.host.models.ollama_store import OllamaStore
 
 BLOB = f"sha256:{'c' * 64}"
 

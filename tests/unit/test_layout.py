@@ -5,9 +5,9 @@ from dataclasses import replace
 
 import pytest
 
-from rackllama.host import gguf, layout
 from rackllama.host.errors import RackllamaError
-from rackllama.host.gguf import INT32, STRING, UINT16, UINT32
+from rackllama.host.lander import gguf, layout
+from rackllama.host.lander.gguf import INT32, STRING, UINT16, UINT32
 
 from .gguf_files import (
     EVERY_TENSOR_TYPE,

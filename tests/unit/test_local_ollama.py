@@ -6,7 +6,7 @@ import pytest
 
 from rackllama.catalog.models import read_catalogue
 from rackllama.host.errors import RackllamaError
-from rackllama.host.modelfile import ModelSettings
+from rackllama.host.models.modelfile import ModelSettings
 from rackllama.landing.local_ollama import local_ollama, settings_of
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.model import FoundModel, LandedWeights, WantedModel, found_model, plan, wanted_model
-from rackllama.host.modelfile import ModelSettings, render
-from rackllama.host.ollama_store import StoredModel
-from rackllama.host.shards import Shard, Weights
+from rackllama.host.lander.shards import Shard, Weights
+from rackllama.host.models.model import FoundModel, LandedWeights, WantedModel, found_model, plan, wanted_model
+from rackllama.host.models.modelfile import ModelSettings, render
+from rackllama.host.models.ollama_store import StoredModel
 
 SHARDS = (Shard("a.gguf", ("http://m/a.gguf",), 1, "a" * 64), Shard("b.gguf", ("http://m/b.gguf",), 1, "b" * 64))
 GEMMA = WantedModel(

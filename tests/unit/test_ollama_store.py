@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama_store import OllamaStore, is_same_name
-from rackllama.host.scrub import blob_checks
+from rackllama.host.models.ollama_store import OllamaStore, is_same_name
+from rackllama.host.models.scrub import blob_checks
 
 WEIGHTS = b"GGUF and more"
 DIGEST = "sha256:fc1a33ba8d92d21c8e8d9bb4a6f40f20aa5a1e9a2d0b3fb4b4fa4c2a1a9a3f33"

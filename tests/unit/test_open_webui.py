@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.open_webui import (
+from rackllama.host.webui.open_webui import (
     FILTER,
     Filter,
     StrangerError,

@@ -10,8 +10,8 @@ from dataclasses import replace
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.python_venv import WantedVenv, build, digest_of
-from rackllama.host.release import carry_out, installed_releases, plan
+from rackllama.host.services.python_venv import WantedVenv, build, digest_of
+from rackllama.host.services.release import carry_out, installed_releases, plan
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import tarfile
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.release import (
+from rackllama.host.services.release import (
     InstalledReleases,
     Step,
     WantedRelease,

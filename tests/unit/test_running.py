@@ -2,9 +2,9 @@
 
 from dataclasses import replace
 
-from rackllama.host.running import Wanted, differences, native_program, script_interpreter, unread_files
+from rackllama.host.services.running import Wanted, differences, native_program, script_interpreter, unread_files
+from rackllama.host.services.unit import DIGEST_VARIABLE
 from rackllama.host.systemd import Process
-from rackllama.host.unit import DIGEST_VARIABLE
 
 NOW = 200.0
 PROGRAM = "/opt/hello/2.0/bin/hello"

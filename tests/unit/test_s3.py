@@ -9,10 +9,10 @@ from urllib.parse import quote
 
 import pytest
 
-from rackllama.host import s3
-from rackllama.host.aws_credentials import Credentials
 from rackllama.host.errors import RackllamaError
-from rackllama.host.landing import land
+from rackllama.host.lander import s3
+from rackllama.host.lander.aws_credentials import Credentials
+from rackllama.host.lander.landing import land
 
 from .land_command import FIRST, SHARDS, landed, merged, refused, sha256, state
 from .landing.hub import Answer, Hub, Request, first, serve

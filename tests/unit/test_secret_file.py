@@ -3,7 +3,7 @@
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.secret_file import change, read_secret
+from rackllama.host.services.secret_file import change, read_secret
 
 
 def test_it_is_made_once_and_kept(tmp_path):

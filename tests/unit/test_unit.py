@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.unit import ServiceDeclaration, declared_digest, unit_files
+from rackllama.host.services.unit import ServiceDeclaration, declared_digest, unit_files
 
 HELLO = ServiceDeclaration(
     name="hello",

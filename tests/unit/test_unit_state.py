@@ -4,10 +4,10 @@ import subprocess
 
 import pytest
 
-from rackllama.host import unit_state
+from rackllama.host.services import unit_state
+from rackllama.host.services.unit import DROP_IN
+from rackllama.host.services.unit_state import FileChange, UnitChange
 from rackllama.host.systemd import UnitState
-from rackllama.host.unit import DROP_IN
-from rackllama.host.unit_state import FileChange, UnitChange
 
 STOPPED = UnitState(active=False, failed=False, enabled=False, needs_reload=False, main_pid=0, restarts=0)
 

@@ -5,7 +5,7 @@ import sqlite3
 
 import pytest
 
-from rackllama.host.webui_data import Found, Step, make_ready, plan
+from rackllama.host.webui.webui_data import Found, Step, make_ready, plan
 
 OLD, NEW = "0.12.3-aaaaaaaa", "0.12.10-bbbbbbbb"
 

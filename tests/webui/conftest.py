@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 import yaml
 
-from rackllama.host.open_webui import Session
+from rackllama.host.webui.open_webui import Session
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.progress import Progress

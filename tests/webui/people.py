@@ -2,7 +2,7 @@
 
 import time
 
-from rackllama.host.open_webui import Session
+from rackllama.host.webui.open_webui import Session
 
 PERSON = {"name": "Person", "email": "person@example.com", "password": "P3rson-of-the-test!", "role": "user"}
 

@@ -14,7 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from rackllama.host.open_webui import Session
+from rackllama.host.webui.open_webui import Session
 
 from .browser import Browser, browser
 from .conftest import ADMIN, PASSWORD

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from rackllama.host.open_webui import Session
+from rackllama.host.webui.open_webui import Session
 from rackllama.lab.hosts import network_gateway
 from rackllama.lab.podman import podman
 from rackllama.lab.up import QUESTION

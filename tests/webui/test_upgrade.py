@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rackllama.host.open_webui import Session
+from rackllama.host.webui.open_webui import Session
 
 from .people import PERSON, chats, write_chat
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rackllama.gateway.remote import Answers, ask_gateways
 from rackllama.host.errors import RackllamaError
-from rackllama.host.keys import Key, key_of, new_key, require_user
+from rackllama.host.gateway.keys import Key, key_of, new_key, require_user
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.keys import Key
+from rackllama.host.gateway.keys import Key
 
 CHECKOUT = Path(__file__).resolve().parents[3]
 PLAYBOOK = "playbooks/keys.yml"

@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, Mapping, Optional, Sequence
 
-from . import gateway_program
 from .errors import RackllamaError
 from .files import read_json
-from .landing import LandingOptions, read_token
-from .model import LANDINGS, PROGRESS, bring, wanted_model
-from .progress import Progress, progress_text, read_progress
+from .gateway import gateway_program
+from .lander.landing import LandingOptions, read_token
+from .lander.progress import Progress, progress_text, read_progress
+from .models.model import LANDINGS, PROGRESS, bring, wanted_model
+from .models.scrub import blob_checks
 from .proxies import require_proxies
-from .scrub import blob_checks
 from .stop import StoppedError, stop_on_signals
-from .webui_data import make_ready
+from .webui.webui_data import make_ready
 
 EXIT_OK, EXIT_FAILED, EXIT_CANNOT, EXIT_STOPPED = 0, 1, 2, 130
 LOG_SECONDS = 20.0

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import paramiko
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama import Ollama
+from rackllama.host.models.ollama import Ollama
 from rackllama.lab.hosts import Host, Lab, ssh_client
 
 PROGRAM = "python3 -I /opt/rackllama/current/rackllama-host.pyz"

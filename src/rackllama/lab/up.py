@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.ollama import Chat
+from rackllama.host.models.ollama import Chat
 from rackllama.lab import hosts
 from rackllama.lab.depot.depot import fill
 from rackllama.lab.depot.progress import Progress, Step

@@ -13,13 +13,13 @@ from urllib.parse import urlsplit
 
 from rackllama.catalog.models import read_catalogue
 from rackllama.host.files import as_owner_of
-from rackllama.host.http_ranges import HttpSettings
-from rackllama.host.landing import Landed, LandingOptions, land
-from rackllama.host.model import WantedModel, bring, recorded
-from rackllama.host.ollama_store import OllamaStore, full_name
-from rackllama.host.progress import MIB, Progress, progress_text
+from rackllama.host.lander.http_ranges import HttpSettings
+from rackllama.host.lander.landing import Landed, LandingOptions, land
+from rackllama.host.lander.progress import MIB, Progress, progress_text
+from rackllama.host.lander.shards import HeaderReading, Weights, job_of, land_layout, slug_for, with_version
+from rackllama.host.models.model import WantedModel, bring, recorded
+from rackllama.host.models.ollama_store import OllamaStore, full_name
 from rackllama.host.proxies import require_proxies
-from rackllama.host.shards import HeaderReading, Weights, job_of, land_layout, slug_for, with_version
 from rackllama.host.stop import Stop, StoppedError, stop_on_signals
 from rackllama.landing.amounts import byte_count, positive
 from rackllama.landing.local_ollama import local_ollama, settings_of

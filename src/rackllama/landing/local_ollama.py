@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from rackllama.catalog.models import Catalogue, slug_of
 from rackllama.host.errors import RackllamaError
-from rackllama.host.modelfile import ModelSettings
+from rackllama.host.models.modelfile import ModelSettings
 
 PORT = 11434
 # A host of ours, upstream's service, and a server that somebody started by hand.

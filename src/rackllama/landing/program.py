@@ -30,7 +30,7 @@ def host_program() -> dict[str, str]:
 
 def _sources() -> dict[str, bytes]:
     folder = Path(next(iter(host.__path__)))
-    return {f"{PACKAGE}/{path.name}": path.read_bytes() for path in sorted(folder.glob("*.py"))}
+    return {f"{PACKAGE}/{path.relative_to(folder)}": path.read_bytes() for path in sorted(folder.rglob("*.py"))}
 
 
 def _zipapp(files: dict[str, bytes]) -> bytes:

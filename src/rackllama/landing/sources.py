@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from rackllama.catalog.models import slug_of
 from rackllama.host.errors import RackllamaError
-from rackllama.host.shards import Shard
+from rackllama.host.lander.shards import Shard
 from rackllama.landing.hubs import HUBS, files_of, reference
 from rackllama.landing.ollama_registry import MANIFEST, registry_model
 from rackllama.landing.shard_sets import chosen, shard_names

@@ -5,7 +5,7 @@ import random
 from dataclasses import dataclass
 from pathlib import Path
 
-from rackllama.host.landing import LandingJob, LandingOptions, Placement, ShardJob
+from rackllama.host.lander.landing import LandingJob, LandingOptions, Placement, ShardJob
 
 MIB = 1 << 20
 FAST = LandingOptions(reserve_bytes=0, connections=4, backoff_seconds=0.01, patience_seconds=5)

@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 
 import pytest
 
-from rackllama.host import landing, schedule
 from rackllama.host.errors import RackllamaError
-from rackllama.host.landing import land, read_token
-from rackllama.host.landing_job import landing_job
+from rackllama.host.lander import landing, schedule
+from rackllama.host.lander.landing import land, read_token
+from rackllama.host.lander.landing_job import landing_job
 from rackllama.host.stop import StoppedError
 
 from .hub import Answer, first

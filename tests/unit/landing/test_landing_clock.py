@@ -5,7 +5,7 @@ import json
 import time
 from dataclasses import replace
 
-from rackllama.host.landing import land
+from rackllama.host.lander.landing import land
 
 from .hub import Answer, first
 from .model import FAST, sha256

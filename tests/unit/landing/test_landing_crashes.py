@@ -12,17 +12,19 @@ from pathlib import Path
 
 import pytest
 
-from rackllama.host import landing, part_file
 from rackllama.host.errors import RackllamaError
-from rackllama.host.grains import GRAIN_BYTES
-from rackllama.host.journal import GONE, HERE, RECORD_BYTES, Journal, Record, decode, encode, replay
-from rackllama.host.landing import land
+from rackllama.host.lander import landing, part_file
+from rackllama.host.lander.grains import GRAIN_BYTES
+from rackllama.host.lander.journal import GONE, HERE, RECORD_BYTES, Journal, Record, decode, encode, replay
+from rackllama.host.lander.landing import land
 
 from .hub import Answer
 from .model import FAST, MIB, make_model, seeded, sha256
 
 # One landing in a process of its own, from the pickled job and options in a file.
-LANDER = "import pickle, sys; from rackllama.host.landing import land; land(*pickle.load(open(sys.argv[1], 'rb')))"
+LANDER = (
+    "import pickle, sys; from rackllama.host.lander.landing import land; land(*pickle.load(open(sys.argv[1], 'rb')))"
+)
 
 
 def unfinished(model, hub, tmp_path, leave=1):

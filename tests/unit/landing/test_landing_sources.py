@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.landing import land
-from rackllama.host.sources import SourceError, Sources
+from rackllama.host.lander.landing import land
+from rackllama.host.lander.sources import SourceError, Sources
 
 from .hub import Answer, first
 from .model import FAST, sha256

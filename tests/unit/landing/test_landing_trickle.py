@@ -6,9 +6,9 @@ from itertools import count
 
 import pytest
 
-from rackllama.host.landing import land
-from rackllama.host.sources import Floor, SourceError, TrickleError
-from rackllama.host.watch import Watch
+from rackllama.host.lander.landing import land
+from rackllama.host.lander.sources import Floor, SourceError, TrickleError
+from rackllama.host.lander.watch import Watch
 
 from .hub import Answer
 from .model import FAST, sha256

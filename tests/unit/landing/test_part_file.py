@@ -6,13 +6,13 @@ import os
 
 import pytest
 
-from rackllama.host import landing, part_file
-from rackllama.host.buffers import Buffers
-from rackllama.host.grains import GRAIN_BYTES, Tiling
-from rackllama.host.landing import land
-from rackllama.host.landing_job import Placement
-from rackllama.host.part_file import PartFile
-from rackllama.host.schedule import Schedule
+from rackllama.host.lander import landing, part_file
+from rackllama.host.lander.buffers import Buffers
+from rackllama.host.lander.grains import GRAIN_BYTES, Tiling
+from rackllama.host.lander.landing import land
+from rackllama.host.lander.landing_job import Placement
+from rackllama.host.lander.part_file import PartFile
+from rackllama.host.lander.schedule import Schedule
 
 from .hub import Answer
 from .model import FAST, MIB, make_model, seeded, sha256
