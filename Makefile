@@ -64,7 +64,7 @@ lint: .venv/.ready ## ruff, mypy, vermin, yamllint, ansible-lint (profile produc
 	ruff check
 	ruff format --check
 	mypy
-	vermin --quiet --no-tips --violations --target=3.9- src/rackllama/host
+	vermin --quiet --no-tips --violations --target=3.9- src/rackllama/host plugins/modules
 	yamllint --strict .
 	ANSIBLE_INVENTORY=inventories/onprem ansible-lint --offline --strict
 

@@ -74,12 +74,14 @@ def _absolute_imports(node: ast.AST) -> list[str]:
     return [node.module or ""] if isinstance(node, ast.ImportFrom) and not node.level else []
 
 
-def host_package_runs_on_python_3_9(root: Path) -> Iterator[str]:
-    package = root / "src" / "rackllama" / "host"
-    vermin = [str(Path(sys.executable).with_name("vermin")), "--no-tips", "--violations", "--target=3.9-", str(package)]
+def what_runs_on_hosts_runs_on_python_3_9(root: Path) -> Iterator[str]:
+    folders = [root / "src" / "rackllama" / "host", root / "plugins" / "modules"]
+    places = [str(folder) for folder in folders if folder.exists()]
+    vermin = [str(Path(sys.executable).with_name("vermin")), "--no-tips", "--violations", "--target=3.9-", *places]
     checked = subprocess.run(vermin, capture_output=True, text=True, check=False)
     if checked.returncode:
-        yield f"{package}: needs more than Python 3.9; say it in older words:\n{checked.stdout}{checked.stderr}"
+        told = checked.stdout + checked.stderr
+        yield f"{' or '.join(places)}: needs more than Python 3.9; say it in older words:\n{told}"
 
 
 def module_utils_is_the_host_package(root: Path) -> Iterator[str]:

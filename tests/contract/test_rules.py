@@ -302,7 +302,7 @@ BROKEN = [
         "is not empty",
     ),
     (
-        "host_package_runs_on_python_3_9",
+        "what_runs_on_hosts_runs_on_python_3_9",
         "a match statement",
         {"src/rackllama/host/a.py": "match 1:\n    case 1: pass"},
         "pattern matching",
