@@ -50,12 +50,12 @@ ansible_facts:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils.hardware.description import describe
-from ansible_collections.rackllama.llm.plugins.module_utils.module import working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.module import failing_clearly
 
 
 def main() -> None:
     module = AnsibleModule(argument_spec={"measure": {"type": "bool", "default": False}}, supports_check_mode=True)
-    with working_on(module, "gpu_facts"):
+    with failing_clearly(module, "gpu_facts"):
         hardware = describe(module.params["measure"])
     module.exit_json(changed=False, ansible_facts={"rackllama_hardware": hardware})
 

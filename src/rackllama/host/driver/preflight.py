@@ -1,0 +1,337 @@
+"""What must be true before a host's driver is changed: what strands hosts is looked at before anything is done."""
+
+import re
+from dataclasses import dataclass
+from datetime import date
+from typing import Callable, List, Mapping, Optional, Sequence
+
+from ..errors import RackllamaError
+from ..hardware.boards import OPEN_ONLY, PROPRIETARY_ONLY, Board, board
+from ..hardware.pci import PciDevice
+from ..report import Check
+from .branches import BRANCHES, DEFAULT_BRANCH, MACHINES, Branch, archive
+from .state import HostState
+
+NEEDED_MIB = {"/boot": 200, "/usr": 4096, "/var": 2048}
+PACKAGES, RUNFILE = "packages", "runfile"
+OPEN, PROPRIETARY = "open", "proprietary"
+# Versions of distributions' own packages: Debian's …~deb12u1, Ubuntu's …0ubuntu0.24.04.1.
+OF_DISTRIBUTION = re.compile(r"~?deb\d+u\d|ubuntu0\.\d\d\.\d\d")
+
+
+@dataclass(frozen=True)
+class WantedDriver:
+    """A branch, from NVIDIA's packages or its runfile, with the open or the proprietary kernel modules, or what fits.
+
+    `may_reboot` and `stops_users` say what is allowed: a reboot, and to stop whatever uses the GPUs before.
+    """
+
+    branch: str = DEFAULT_BRANCH
+    source: str = PACKAGES
+    modules: Optional[str] = None
+    may_reboot: bool = True
+    stops_users: bool = False
+
+    @property
+    def of(self) -> Branch:
+        """The branch. Raises RackllamaError where it is not one of those known here."""
+        if self.branch not in BRANCHES:
+            raise RackllamaError(f"{self.branch} is no branch that is known here", f"choose {' or '.join(BRANCHES)}")
+        return BRANCHES[self.branch]
+
+
+def checks(state: HostState, wanted: WantedDriver, today: date) -> List[Check]:
+    """All checks of a host with GPUs; of one without, that there are none. Pure. Raises as `WantedDriver.of`."""
+    if not state.gpus:
+        return [Check("gpus", True, "any", "none on the PCI bus: there is nothing to install")]
+    looks: Sequence[Callable[[HostState, WantedDriver], Check]] = (
+        _kernel_of_its_own,
+        _machine,
+        _archive,
+        _boards,
+        _generations,
+        _modules,
+        _passthrough,
+        _compiler,
+        _headers_of_running_kernel,
+        _headers_of_newest_kernel,
+        _secure_boot,
+        _nouveau,
+        _other_source,
+        _distribution_packages,
+        _one_version,
+        _loaded_version,
+        _held,
+        _interrupted,
+        _upgrades,
+        _sources,
+        _retired_key,
+        _users,
+    )
+    rooms = [_room(path, needed, state.room_mib) for path, needed in NEEDED_MIB.items() if path in state.room_mib]
+    return [_gpus(state), _branch(wanted.of, today), *(look(state, wanted) for look in looks), *rooms]
+
+
+def kernel_modules(gpus: Sequence[PciDevice]) -> Optional[str]:
+    """The kind of kernel modules that drives all GPUs, the open ones where they do; None where no kind does. Pure."""
+    known = [found for found in map(_board, gpus) if found]
+    generations = {found.generation for found in known}
+    if generations & set(PROPRIETARY_ONLY):
+        return None if generations & set(OPEN_ONLY) else PROPRIETARY
+    return OPEN if known else None
+
+
+def _gpus(state: HostState) -> Check:
+    names = [
+        found.name if found else f"10de:{gpu.device:04x}" for gpu, found in zip(state.gpus, map(_board, state.gpus))
+    ]
+    counted = ", ".join(f"{names.count(name)} {name}" for name in dict.fromkeys(names))
+    return Check("gpus", True, "any", counted)
+
+
+def _branch(branch: Branch, today: date) -> Check:
+    """Told, and no more: one that has ended can be chosen."""
+    ended = " is mended no more since" if today > branch.ends else " is mended until"
+    return Check("branch", True, "any", f"{branch.name}{ended} {branch.ends.isoformat()}")
+
+
+def _kernel_of_its_own(state: HostState, _: WantedDriver) -> Check:
+    found = "a container" if state.in_container else "a host or a virtual machine"
+    return Check(
+        "kernel", not state.in_container, "a kernel of its own", found, "install the driver on the container's host"
+    )
+
+
+def _machine(state: HostState, _: WantedDriver) -> Check:
+    remedy = "NVIDIA has a driver for x86_64 and aarch64 only"
+    return Check("machine", state.machine in MACHINES, " or ".join(MACHINES), state.machine, remedy)
+
+
+def _archive(state: HostState, wanted: WantedDriver) -> Check:
+    found = archive(state.distribution, state.version)
+    return Check(
+        "archive",
+        wanted.source == RUNFILE or found is not None,
+        f"a package archive of NVIDIA's that holds {wanted.branch}",
+        found or f"none for {state.distribution} {state.version}",
+        "install from the runfile (nvidia_driver_source: runfile), or use another distribution",
+    )
+
+
+def _boards(state: HostState, wanted: WantedDriver) -> Check:
+    unknown = sorted({_name(gpu) for gpu in state.gpus if not _board(gpu)})
+    return Check(
+        "boards",
+        not unknown or wanted.modules is not None,
+        "GPUs whose generation is known",
+        f"{', '.join(unknown)} unknown" if unknown else "all known",
+        "say which kernel modules they need: nvidia_driver_kernel_modules: open or proprietary",
+    )
+
+
+def _generations(state: HostState, wanted: WantedDriver) -> Check:
+    late = sorted(
+        {found.name for gpu in state.gpus if gpu.device in wanted.of.lacks for found in [_board(gpu)] if found}
+    )
+    newer = next(
+        (branch.name for branch in BRANCHES.values() if int(branch.name) > int(wanted.branch)), "a newer branch"
+    )
+    found = f"{', '.join(late)}, which came after it" if late else "all driven by it"
+    return Check("generations", not late, f"GPUs that {wanted.branch} drives", found, f"choose {newer}")
+
+
+def _modules(state: HostState, wanted: WantedDriver) -> Check:
+    fitting, known = kernel_modules(state.gpus), [found for found in map(_board, state.gpus) if found]
+    chosen = wanted.modules or fitting
+    good = all(chosen in found.kernel_modules for found in known)  # what is unknown has a check of its own
+    generations = ", ".join(sorted({found.generation for found in known})) or "unknown generations"
+    return Check(
+        "kernel modules",
+        good,
+        "one kind that drives all GPUs",
+        f"{chosen or 'none'} for {generations}",
+        f"leave nvidia_driver_kernel_modules out, for the {fitting} ones"
+        if fitting
+        else "Blackwell and what is older than Turing cannot be driven in one host: take one of them out",
+    )
+
+
+def _passthrough(state: HostState, _: WantedDriver) -> Check:
+    taken = [gpu.address for gpu in state.gpus if gpu.driver == "vfio-pci"]
+    return Check(
+        "passthrough",
+        not taken,
+        "GPUs that are this host's",
+        f"{', '.join(taken)} kept for virtual machines" if taken else "none is kept for virtual machines",
+        "take vfio-pci off them (/etc/modprobe.d, the kernel's command line), or install in the machine they go to",
+    )
+
+
+def _compiler(state: HostState, _: WantedDriver) -> Check:
+    found = state.compiler or "none"
+    return Check("compiler", state.compiler is not None, "a C compiler for the modules", found, "install gcc")
+
+
+def _headers_of_running_kernel(state: HostState, _: WantedDriver) -> Check:
+    return _headers("headers of the running kernel", state.kernel, state)
+
+
+def _headers_of_newest_kernel(state: HostState, _: WantedDriver) -> Check:
+    name, kernel = "headers of the next kernel", state.newest_kernel
+    if kernel == state.kernel:
+        return Check(name, True, f"those of {kernel}", "it is the running one")
+    return _headers(name, kernel, state)
+
+
+def _headers(name: str, kernel: str, state: HostState) -> Check:
+    there = kernel in state.with_headers
+    package = f"kernel-devel-{kernel}" if state.distribution not in ("debian", "ubuntu") else f"linux-headers-{kernel}"
+    return Check(
+        name,
+        there,
+        f"those of {kernel}",
+        "there" if there else "missing",
+        f"install {package}; if it is in no archive any more, upgrade the kernel and reboot first",
+    )
+
+
+def _secure_boot(state: HostState, _: WantedDriver) -> Check:
+    signed = state.signing_key_enrolled
+    found = "off" if not state.secure_boot else f"on, and the key for modules is {'' if signed else 'not '}enrolled"
+    return Check(
+        "secure boot",
+        not state.secure_boot or signed is True,
+        "off, or with an enrolled key to sign modules with",
+        found,
+        "enrol the key at the console (mokutil --import, and a reboot), or switch Secure Boot off in the firmware",
+    )
+
+
+def _nouveau(state: HostState, wanted: WantedDriver) -> Check:
+    drives = [gpu.address for gpu in state.gpus if gpu.driver == "nouveau"]
+    loaded = "loaded, and drives nothing" if state.nouveau_loaded else "not loaded"
+    return Check(
+        "nouveau",
+        not drives or wanted.may_reboot,
+        "driving no GPU, or a reboot that ends it",
+        f"drives {', '.join(drives)}" if drives else loaded,
+        "allow the reboot (nvidia_driver_reboot: true), as nouveau cannot be taken off a screen",
+    )
+
+
+def _other_source(state: HostState, wanted: WantedDriver) -> Check:
+    if wanted.source == RUNFILE:
+        packaged = sorted(state.packages)
+        found, remedy = ", ".join(packaged) or "none", f"remove them first: {', '.join(packaged)}"
+        return Check("other installation", not packaged, "no packages of the driver", found, remedy)
+    return Check(
+        "other installation",
+        not state.installed_by_runfile,
+        "no driver that a runfile installed",
+        "one by a runfile" if state.installed_by_runfile else "none",
+        "remove it first: nvidia-uninstall --silent",
+    )
+
+
+def _distribution_packages(state: HostState, wanted: WantedDriver) -> Check:
+    own = sorted(name for name, version in state.packages.items() if OF_DISTRIBUTION.search(version))
+    return Check(
+        "distribution's driver",
+        wanted.source == RUNFILE or not own,
+        "none of the distribution's own packages",
+        ", ".join(own) or "none",
+        f"remove them first, as they clash with NVIDIA's: {' '.join(own)}",
+    )
+
+
+def _one_version(state: HostState, _: WantedDriver) -> Check:
+    versions = sorted({found[0] for found in map(_version, state.packages.values()) if found})
+    return Check(
+        "one version",
+        len(versions) <= 1,
+        "packages of the driver of one version",
+        ", ".join(versions) or "none installed",
+        "bring them together first (apt or dnf: downgrade or upgrade those that differ)",
+    )
+
+
+def _loaded_version(state: HostState, wanted: WantedDriver) -> Check:
+    loaded, installed = state.loaded_version, state.module_version
+    same = loaded is None or installed in (None, loaded)
+    return Check(
+        "loaded driver",
+        same or wanted.may_reboot,
+        "the installed one, or a reboot that loads it",
+        (loaded or "none") if same else f"{loaded} is loaded, {installed} installed",
+        "reboot first: something was upgraded under the running driver",
+    )
+
+
+def _held(state: HostState, _: WantedDriver) -> Check:
+    return Check(
+        "held packages",
+        not state.held,
+        "none that somebody else holds",
+        ", ".join(state.held) or "none",
+        "see why, and let them go: apt-mark unhold, or dnf versionlock delete",
+    )
+
+
+def _interrupted(state: HostState, _: WantedDriver) -> Check:
+    found = "interrupted" if state.packages_interrupted else "whole"
+    return Check("package database", not state.packages_interrupted, "whole", found, "run: dpkg --configure -a")
+
+
+def _upgrades(state: HostState, _: WantedDriver) -> Check:
+    running = ", ".join(state.upgrades_running)
+    return Check("upgrades under way", not running, "none", running or "none", "wait until it has ended")
+
+
+def _sources(state: HostState, _: WantedDriver) -> Check:
+    ours = [path for path in state.sources if "rackllama" not in path]
+    return Check(
+        "other sources",
+        not ours,
+        "NVIDIA's archive named by rackllama alone",
+        ", ".join(ours) or "none",
+        f"remove {' '.join(ours)}, which would bring other versions beside the pinned ones",
+    )
+
+
+def _retired_key(state: HostState, _: WantedDriver) -> Check:
+    return Check(
+        "retired key",
+        not state.trusts_retired_key,
+        "not trusted",
+        "trusted" if state.trusts_retired_key else "not trusted",
+        "remove 7fa2af80 from /etc/apt/trusted.gpg.d: NVIDIA replaced it in 2022",
+    )
+
+
+def _users(state: HostState, wanted: WantedDriver) -> Check:
+    return Check(
+        "gpu in use",
+        wanted.stops_users or not state.users,
+        "by nobody, or by what is stopped before",
+        ", ".join(state.users) or "by nobody",
+        "stop these; a converge stops the engines that it installed",
+    )
+
+
+def _room(path: str, needed_mib: int, room_mib: Mapping[str, int]) -> Check:
+    remedy = "remove old kernels" if path == "/boot" else f"free space on the file system of {path}"
+    return Check(f"room at {path}", room_mib[path] >= needed_mib, f"{needed_mib} MiB", f"{room_mib[path]} MiB", remedy)
+
+
+def _board(gpu: PciDevice) -> Optional[Board]:
+    return board(gpu.device)
+
+
+def _name(gpu: PciDevice) -> str:
+    found = _board(gpu)
+    return found.name if found else f"10de:{gpu.device:04x}"
+
+
+def _version(told: str) -> Optional["re.Match[str]"]:
+    """The driver's own version in that of a package: `580.126.20` of `3:580.126.20-1.el9`."""
+    return re.search(r"\b5\d\d\.\d+(\.\d+)?|\b[6-9]\d\d\.\d+(\.\d+)?", told)
