@@ -5,10 +5,11 @@ import os
 import sys
 import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
 
 ANSWERS = {
     "/health": {"status": True},
-    "/api/config": {"onboarding": False, "features": {"enable_signup": False}},
+    "/api/config": {"onboarding": False, "features": {"enable_signup": False}, "version": version("open-webui")},
     "/openai/models/0": {"data": []},
     "/api/v1/functions/": [],
 }
