@@ -48,14 +48,8 @@ options:
     description: How long to wait for an answer.
     type: float
     default: 3
+extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 """
 
 EXAMPLES = r"""

@@ -14,14 +14,8 @@ options:
     description: Read each disk for two seconds, past the page cache, to tell its rate.
     type: bool
     default: false
+extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: Changes nothing anyway.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 """
 
 EXAMPLES = r"""

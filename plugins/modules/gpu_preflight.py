@@ -31,14 +31,8 @@ options:
     description: Whether that which uses the GPUs is stopped before.
     type: bool
     default: false
+extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 """
 
 EXAMPLES = r"""

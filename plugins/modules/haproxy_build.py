@@ -9,14 +9,8 @@ description:
   - Checks the HAProxy that is installed or, where none is, the version that apt would install.
   - The module fails where a check does; its report has one entry for each check, with the remedy.
 options: {}
+extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 """
 
 EXAMPLES = r"""

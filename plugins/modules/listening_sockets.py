@@ -8,14 +8,8 @@ version_added: "0.1.0"
 description:
   - Reads the kernel's own tables, for IPv4 and IPv6. As root, it names the program that holds each socket.
 options: {}
+extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 """
 
 EXAMPLES = r"""

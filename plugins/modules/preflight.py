@@ -36,14 +36,8 @@ options:
     description: What must stay free there beside them.
     type: float
     default: 1
+extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 """
 
 EXAMPLES = r"""

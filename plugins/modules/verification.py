@@ -30,14 +30,8 @@ options:
     description:
       - An OLLAMA_MODELS whose blobs are all read and hashed, to find what a disk has damaged. It takes a while.
     type: path
+extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: The module never changes anything.
-  diff_mode:
-    support: none
-    description: There is nothing to show.
 """
 
 EXAMPLES = r"""
