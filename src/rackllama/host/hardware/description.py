@@ -1,7 +1,7 @@
 """The host's hardware in one shape, with a driver and without: what the plan and the roles go by."""
 
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Dict, List, Optional, Sequence, Tuple
 
@@ -70,30 +70,20 @@ def driver_description(driver: Driver) -> Dict[str, Any]:
 
 def _gpu(device: PciDevice, told: Optional[Gpu], links: Sequence[str]) -> Dict[str, Any]:
     known = board(device.device)
-    seen = asdict(told) if told else {}
+    seen: Dict[str, Any] = asdict(told) if told else dict.fromkeys(field.name for field in fields(Gpu))
+    product, architecture = seen.pop("name"), seen.pop("architecture")
     return {
+        **seen,
         "address": device.address,
         "device": f"10de:{device.device:04x}",
-        "name": known.name if known else seen.get("name"),
-        "product": seen.get("name"),
-        "generation": known.generation if known else seen.get("architecture"),
+        "name": known.name if known else product,
+        "product": product,
+        "generation": known.generation if known else architecture,
         "kernel_modules": list(known.kernel_modules) if known else [],
         "bound_to": device.driver,
         "numa_node": device.numa_node,
-        "uuid": seen.get("uuid"),
-        "memory_mib": seen.get("memory_mib"),
-        "compute_capability": seen.get("compute_capability"),
         "link": link_of(links),
-        "ecc": seen.get("ecc"),
-        "mig": seen.get("mig"),
-        "mig_memory_mib": list(seen.get("mig_memory_mib", ())),
-        "fabric_state": seen.get("fabric_state"),
-        "fabric_status": seen.get("fabric_status"),
-        "row_remap_pending": seen.get("row_remap_pending"),
-        "row_remap_failed": seen.get("row_remap_failed"),
-        "recovery_action": seen.get("recovery_action"),
-        "slowdown_celsius": seen.get("slowdown_celsius"),
-        "power_limit_watts": seen.get("power_limit_watts"),
+        "mig_memory_mib": list(seen["mig_memory_mib"] or ()),
     }
 
 
