@@ -5,11 +5,9 @@ process of the host.
 """
 
 import json
-import os
 import re
 import secrets
 import shlex
-import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -24,7 +22,7 @@ import yaml
 
 from rackllama.lab.depot.progress import Progress
 from rackllama.lab.hosts import ssh_client
-from rackllama.lab.up import CHECKOUT, Stopwatch, start_lab, stop_lab
+from rackllama.lab.up import Stopwatch, start_ansible, start_lab, stop_lab
 from rackllama.mirror.lock import in_shard_order, read_lock
 
 from .conftest import Outcome, Site
@@ -156,18 +154,10 @@ class Runs:
     def module(self, module: str, /, **arguments: Any) -> Outcome:
         """One module by itself."""
         started = time.monotonic()
-        ansible = str(Path(sys.executable).with_name("ansible"))
-        how = ["-i", "inventories/lab", "serving", "--become", "-vvv"]
-        done = subprocess.run(
-            [ansible, *how, "-m", module, "-a", json.dumps(arguments)],
-            cwd=CHECKOUT,
-            env={**os.environ, "RACKLLAMA_LAB": self.site.lab.name, "ANSIBLE_NOCOLOR": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        return Outcome(done.returncode, done.stdout, {}, time.monotonic() - started)
+        given = ["serving", "--become", "-vvv", "-m", module, "-a", json.dumps(arguments)]
+        with start_ansible(self.site.lab.name, "ansible", *given) as ansible:
+            output, _ = ansible.communicate()
+        return Outcome(ansible.returncode, output, {}, time.monotonic() - started)
 
 
 def knobs(site: Site, folder: Path, outside: Outside, package: Path) -> dict[str, Any]:

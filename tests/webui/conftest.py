@@ -26,7 +26,7 @@ from rackllama.lab.depot.depot import default_depot
 from rackllama.lab.depot.progress import Progress
 from rackllama.lab.machine import ensure_packages
 from rackllama.lab.tunnel import tunnel
-from rackllama.lab.up import CHECKOUT, Stopwatch, changed_tasks, start_converge, start_lab, stop_lab
+from rackllama.lab.up import Stopwatch, changed_tasks, start_ansible, start_converge, start_lab, stop_lab
 from rackllama.paths import cache_dir
 
 from .browser import Browser, browser
@@ -75,16 +75,10 @@ class Site:
 
     def module(self, name: str, arguments: dict[str, Any]) -> str:
         """What Ansible says of one module, run as root on the host."""
-        ansible = str(Path(sys.executable).with_name("ansible"))
-        sources = ["-i", "inventories/lab", "-i", str(self.inventory)]
-        return subprocess.run(
-            [ansible, *sources, "webui", "--become", "-m", name, "-a", json.dumps(arguments)],
-            cwd=CHECKOUT,
-            env={**os.environ, "RACKLLAMA_LAB": self.lab.name, "ANSIBLE_NOCOLOR": "1"},
-            capture_output=True,
-            text=True,
-            check=False,
-        ).stdout
+        given = ["-i", str(self.inventory), "webui", "--become", "-m", name, "-a", json.dumps(arguments)]
+        with start_ansible(self.lab.name, "ansible", *given) as ansible:
+            output, _ = ansible.communicate()
+        return output
 
     def run(self, command: str) -> str:
         """What a shell command of root says on the host. A failing command fails the test."""

@@ -95,10 +95,14 @@ def up(name: str, count: int, suite: str, progress: Progress) -> str:
 
 
 def start_converge(lab: str, *arguments: str, new_session: bool = False) -> "subprocess.Popen[str]":
-    """Start playbooks/site.yml on a lab; stdout carries all that it says. A new session is not reached by Ctrl-C."""
-    playbook = str(Path(sys.executable).with_name("ansible-playbook"))
+    """Start playbooks/site.yml on a lab, as `start_ansible` does."""
+    return start_ansible(lab, "ansible-playbook", "playbooks/site.yml", *arguments, new_session=new_session)
+
+
+def start_ansible(lab: str, program: str, *arguments: str, new_session: bool = False) -> "subprocess.Popen[str]":
+    """Start a program of Ansible's on a lab; stdout carries all it says. A new session is not reached by Ctrl-C."""
     return subprocess.Popen(
-        [playbook, "-i", "inventories/lab", "playbooks/site.yml", *arguments],
+        [str(Path(sys.executable).with_name(program)), "-i", "inventories/lab", *arguments],
         cwd=CHECKOUT,
         env={**os.environ, "RACKLLAMA_LAB": lab, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"},
         stdout=subprocess.PIPE,
