@@ -1,7 +1,6 @@
 """The gateway of the site as its users see it: an address, an authority to trust, and keys."""
 
 import ssl
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +10,8 @@ from typing import Any
 import httpx
 
 from rackllama.host.gateway.keys import KEYS
+
+from .waiting import wait_until
 
 PROGRAM = "python3 -I /opt/rackllama/current/rackllama-host.pyz"
 STAND_IN = Path(__file__).with_name("stand_in_engine.py")
@@ -69,10 +70,3 @@ class Gateway:
         """Start one of the stand-ins, and wait until it listens."""
         self.site.run(f"systemd-run --quiet --collect --unit {name} python3 /run/stand_in_engine.py {name} {port}")
         wait_until(lambda: self.site.run(f"ss -Hltn sport = :{port}"))
-
-
-def wait_until(condition: Any, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)

@@ -20,7 +20,8 @@ import pytest
 from h2.connection import H2Connection
 from h2.events import DataReceived, ResponseReceived
 
-from .gateway_client import Gateway, wait_until
+from .gateway_client import Gateway
+from .waiting import wait_until
 
 MODEL = "gemma3-270m:q4_k_m"
 QUESTION = [{"role": "user", "content": "Say hello."}]

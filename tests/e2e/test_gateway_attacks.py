@@ -17,7 +17,8 @@ import pytest
 from rackllama.gateway.authority import Authority, authority, sign
 from rackllama.lab.up import CHECKOUT
 
-from .gateway_client import Gateway, wait_until
+from .gateway_client import Gateway
+from .waiting import wait_until
 
 GATEWAY = ("--tags", "gateway")
 GUESSER = Path(__file__).with_name("key_guesser.py")

@@ -15,7 +15,8 @@ from urllib.parse import unquote
 import httpx
 import pytest
 
-from .gateway_client import Gateway, wait_until
+from .gateway_client import Gateway
+from .waiting import wait_until
 
 NAME = "chat.example.com"
 PORT = 9103

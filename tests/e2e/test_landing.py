@@ -3,13 +3,14 @@
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from rackllama.mirror.lock import in_shard_order, read_lock
+
+from .waiting import wait_until
 
 SLUG = "gemma3-270m-q4-k-m"
 UNIT = f"rackllama-land@{SLUG}"
@@ -51,15 +52,8 @@ def progress(site: Any) -> dict[str, Any]:
     return found
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
-
-
 def wait_for_some_bytes(site: Any) -> None:
-    wait_until(lambda: progress(site).get("bytes", 0) >= FETCHED)
+    wait_until(lambda: progress(site).get("bytes", 0) >= FETCHED, DEADLINE_SECONDS)
 
 
 def test_the_play_shows_how_far_it_is_and_the_unit_goes_on_without_it(empty: Any) -> None:
@@ -96,7 +90,7 @@ def test_a_reboot_is_gone_on_after_without_a_play(empty: Any) -> None:
     wait_for_some_bytes(empty)
     empty.reboot()
     play.communicate()
-    wait_until(lambda: progress(empty).get("phase") == "served")
+    wait_until(lambda: progress(empty).get("phase") == "served", DEADLINE_SECONDS)
     assert empty.answer()
     assert empty.converge(*MODELS, **SLOW).code == 0
 
