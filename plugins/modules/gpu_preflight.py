@@ -14,6 +14,10 @@ options:
     description: The branch of the driver that is wanted.
     type: str
     default: "580"
+  version:
+    description: The version of that branch; empty for the one that is installed by default.
+    type: str
+    default: ""
   source:
     description: Whether it comes from NVIDIA's packages or its runfile.
     type: str
@@ -27,10 +31,6 @@ options:
     description: Whether the host may be rebooted.
     type: bool
     default: true
-  stops_users:
-    description: Whether that which uses the GPUs is stopped before.
-    type: bool
-    default: false
 extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
 """
@@ -42,6 +42,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+needed:
+  description: Whether the driver is to be changed at all.
+  type: bool
+  returned: success
 report:
   description: The host's name and the checks, each with C(id), C(ok), C(wanted), C(found) and C(remedy).
   type: dict
@@ -59,6 +63,7 @@ from datetime import datetime, timezone
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils.driver import preflight
 from ansible_collections.rackllama.llm.plugins.module_utils.driver.state import read_state
+from ansible_collections.rackllama.llm.plugins.module_utils.driver.wanted import WantedDriver, is_needed
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
 
@@ -67,24 +72,26 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "branch": {"type": "str", "default": "580"},
+            "version": {"type": "str", "default": ""},
             "source": {"type": "str", "choices": ["packages", "runfile"], "default": "packages"},
             "kernel_modules": {"type": "str", "choices": ["open", "proprietary"]},
             "may_reboot": {"type": "bool", "default": True},
-            "stops_users": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     given = module.params
-    wanted = preflight.WantedDriver(
+    wanted = WantedDriver(
         branch=given["branch"],
+        version=given["version"],
         source=given["source"],
         modules=given["kernel_modules"],
         may_reboot=given["may_reboot"],
-        stops_users=given["stops_users"],
     )
     with failing_clearly(module, "gpu_preflight"):
-        checks = preflight.checks(read_state(), wanted, datetime.now(timezone.utc).date())
-    exit_with_report(module, "gpu_preflight", report(platform.node(), checks))
+        state = read_state()
+        checks = preflight.checks(state, wanted, datetime.now(timezone.utc).date())
+        needed = is_needed(state, wanted)
+    exit_with_report(module, "gpu_preflight", report(platform.node(), checks), needed=needed)
 
 
 if __name__ == "__main__":

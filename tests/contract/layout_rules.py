@@ -16,7 +16,7 @@ LIMITS = {
     "plugins/filter/*.py": (30, "move logic to src/rackllama"),
     "plugins/inventory/*.py": (30, "move logic to src/rackllama"),
     "stacks/*/__main__.py": (60, "move logic to a component in src/rackllama/provision"),
-    "playbooks/site.yml": (30, "it only imports one playbook a phase"),
+    "playbooks/site.yml": (40, "it only imports one playbook a phase"),
 }
 EXCERPT = re.compile(r"^```yaml\n# (\S+/\S+\.yml)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 # In parts, so that this file does not contain what it forbids.

@@ -81,12 +81,12 @@ def difference(before: List[str], after: List[str], header: str) -> Dict[str, st
     }
 
 
-def exit_with_report(module: Any, subject: str, document: Dict[str, Any]) -> None:
-    """End the module with a report, in data and in words; it fails where a check of the report does."""
+def exit_with_report(module: Any, subject: str, document: Dict[str, Any], **more: Any) -> None:
+    """End the module with a report, in data and in words, and `more`; it fails where a check of the report does."""
     words = in_words(document)
     broken = failed(document)
     if broken:
         remedies = [line for line in words if not line.startswith("ok")]
         message = f"{subject} on {document['host']}: {len(broken)} of {len(document['checks'])} checks failed\n"
         module.fail_json(msg=message + "\n".join(remedies), report=document, words=words)
-    module.exit_json(changed=False, report=document, words=words)
+    module.exit_json(changed=False, report=document, words=words, **more)

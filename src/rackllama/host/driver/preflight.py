@@ -1,49 +1,30 @@
 """What must be true before a host's driver is changed: what strands hosts is looked at before anything is done."""
 
 import re
-from dataclasses import dataclass
 from datetime import date
 from typing import Callable, List, Mapping, Optional, Sequence
 
-from ..errors import RackllamaError
-from ..hardware.boards import OPEN_ONLY, PROPRIETARY_ONLY, Board, board
+from ..hardware.boards import Board, board
 from ..hardware.pci import PciDevice
 from ..report import Check
-from .branches import BRANCHES, DEFAULT_BRANCH, MACHINES, Branch, archive
-from .state import HostState
+from .branches import BRANCHES, MACHINES, Branch, archive
+from .packages import driver_version
+from .state import GpuUser, HostState, headers_package
+from .wanted import RUNFILE, WantedDriver, is_needed, kernel_modules
 
 NEEDED_MIB = {"/boot": 200, "/usr": 4096, "/var": 2048}
-PACKAGES, RUNFILE = "packages", "runfile"
-OPEN, PROPRIETARY = "open", "proprietary"
+TO_COME = "comes from the host's archives"
+IF_UNKNOWN = "where the host knows no archives yet: apt-get update, or dnf makecache"
 # Versions of distributions' own packages: Debian's …~deb12u1, Ubuntu's …0ubuntu0.24.04.1.
 OF_DISTRIBUTION = re.compile(r"~?deb\d+u\d|ubuntu0\.\d\d\.\d\d")
 
 
-@dataclass(frozen=True)
-class WantedDriver:
-    """A branch, from NVIDIA's packages or its runfile, with the open or the proprietary kernel modules, or what fits.
-
-    `may_reboot` and `stops_users` say what is allowed: a reboot, and to stop whatever uses the GPUs before.
-    """
-
-    branch: str = DEFAULT_BRANCH
-    source: str = PACKAGES
-    modules: Optional[str] = None
-    may_reboot: bool = True
-    stops_users: bool = False
-
-    @property
-    def of(self) -> Branch:
-        """The branch. Raises RackllamaError where it is not one of those known here."""
-        if self.branch not in BRANCHES:
-            raise RackllamaError(f"{self.branch} is no branch that is known here", f"choose {' or '.join(BRANCHES)}")
-        return BRANCHES[self.branch]
-
-
 def checks(state: HostState, wanted: WantedDriver, today: date) -> List[Check]:
-    """All checks of a host with GPUs; of one without, that there are none. Pure. Raises as `WantedDriver.of`."""
+    """All checks of a host whose driver is to be changed; of another one, why not. Pure. Raises as `is_needed`."""
     if not state.gpus:
         return [Check("gpus", True, "any", "none on the PCI bus: there is nothing to install")]
+    if not is_needed(state, wanted):
+        return [_gpus(state), Check("driver", True, wanted.exact_version, f"{wanted.exact_version} runs: it stays")]
     looks: Sequence[Callable[[HostState, WantedDriver], Check]] = (
         _kernel_of_its_own,
         _machine,
@@ -70,15 +51,6 @@ def checks(state: HostState, wanted: WantedDriver, today: date) -> List[Check]:
     )
     rooms = [_room(path, needed, state.room_mib) for path, needed in NEEDED_MIB.items() if path in state.room_mib]
     return [_gpus(state), _branch(wanted.of, today), *(look(state, wanted) for look in looks), *rooms]
-
-
-def kernel_modules(gpus: Sequence[PciDevice]) -> Optional[str]:
-    """The kind of kernel modules that drives all GPUs, the open ones where they do; None where no kind does. Pure."""
-    known = [found for found in map(_board, gpus) if found]
-    generations = {found.generation for found in known}
-    if generations & set(PROPRIETARY_ONLY):
-        return None if generations & set(OPEN_ONLY) else PROPRIETARY
-    return OPEN if known else None
 
 
 def _gpus(state: HostState) -> Check:
@@ -108,7 +80,8 @@ def _machine(state: HostState, _: WantedDriver) -> Check:
 
 
 def _archive(state: HostState, wanted: WantedDriver) -> Check:
-    found = archive(state.distribution, state.version)
+    there = archive(state.distribution, state.version)
+    found = there.folder if there else None
     return Check(
         "archive",
         wanted.source == RUNFILE or found is not None,
@@ -168,8 +141,8 @@ def _passthrough(state: HostState, _: WantedDriver) -> Check:
 
 
 def _compiler(state: HostState, _: WantedDriver) -> Check:
-    found = state.compiler or "none"
-    return Check("compiler", state.compiler is not None, "a C compiler for the modules", found, "install gcc")
+    found = state.compiler or (TO_COME if "gcc" in state.obtainable else "none")
+    return Check("compiler", found != "none", "a C compiler for the modules", found, f"install gcc; {IF_UNKNOWN}")
 
 
 def _headers_of_running_kernel(state: HostState, _: WantedDriver) -> Check:
@@ -184,15 +157,10 @@ def _headers_of_newest_kernel(state: HostState, _: WantedDriver) -> Check:
 
 
 def _headers(name: str, kernel: str, state: HostState) -> Check:
-    there = kernel in state.with_headers
-    package = f"kernel-devel-{kernel}" if state.distribution not in ("debian", "ubuntu") else f"linux-headers-{kernel}"
-    return Check(
-        name,
-        there,
-        f"those of {kernel}",
-        "there" if there else "missing",
-        f"install {package}; if it is in no archive any more, upgrade the kernel and reboot first",
-    )
+    package = headers_package(state.distribution, kernel)
+    found = "there" if kernel in state.with_headers else TO_COME if package in state.obtainable else "missing"
+    remedy = f"install {package}; if it is in no archive any more, upgrade the kernel and reboot first; {IF_UNKNOWN}"
+    return Check(name, found != "missing", f"those of {kernel}", found, remedy)
 
 
 def _secure_boot(state: HostState, _: WantedDriver) -> Check:
@@ -245,7 +213,7 @@ def _distribution_packages(state: HostState, wanted: WantedDriver) -> Check:
 
 
 def _one_version(state: HostState, _: WantedDriver) -> Check:
-    versions = sorted({found[0] for found in map(_version, state.packages.values()) if found})
+    versions = sorted({found for found in map(driver_version, state.packages.values()) if found})
     return Check(
         "one version",
         len(versions) <= 1,
@@ -256,14 +224,13 @@ def _one_version(state: HostState, _: WantedDriver) -> Check:
 
 
 def _loaded_version(state: HostState, wanted: WantedDriver) -> Check:
-    loaded, installed = state.loaded_version, state.module_version
-    same = loaded is None or installed in (None, loaded)
+    loaded = state.loaded_version
     return Check(
         "loaded driver",
-        same or wanted.may_reboot,
-        "the installed one, or a reboot that loads it",
-        (loaded or "none") if same else f"{loaded} is loaded, {installed} installed",
-        "reboot first: something was upgraded under the running driver",
+        wanted.may_reboot or loaded in (None, wanted.exact_version),
+        "none or the wanted one, or a reboot that loads it",
+        f"{loaded or 'none'} is loaded",
+        "allow the reboot (nvidia_driver_reboot: true): beside another driver, new libraries answer no program",
     )
 
 
@@ -308,14 +275,11 @@ def _retired_key(state: HostState, _: WantedDriver) -> Check:
     )
 
 
-def _users(state: HostState, wanted: WantedDriver) -> Check:
-    return Check(
-        "gpu in use",
-        wanted.stops_users or not state.users,
-        "by nobody, or by what is stopped before",
-        ", ".join(state.users) or "by nobody",
-        "stop these; a converge stops the engines that it installed",
-    )
+def _users(state: HostState, _: WantedDriver) -> Check:
+    others: List[GpuUser] = [user for user in state.users if not user.is_ours]
+    ours = sorted({user.unit for user in state.users if user.is_ours})
+    found = ", ".join(map(str, others)) or (f"by {', '.join(ours)}, which are stopped before" if ours else "by nobody")
+    return Check("gpu in use", not others, "by nobody, or by services of rackllama", found, "stop these")
 
 
 def _room(path: str, needed_mib: int, room_mib: Mapping[str, int]) -> Check:
@@ -330,8 +294,3 @@ def _board(gpu: PciDevice) -> Optional[Board]:
 def _name(gpu: PciDevice) -> str:
     found = _board(gpu)
     return found.name if found else f"10de:{gpu.device:04x}"
-
-
-def _version(told: str) -> Optional["re.Match[str]"]:
-    """The driver's own version in that of a package: `580.126.20` of `3:580.126.20-1.el9`."""
-    return re.search(r"\b5\d\d\.\d+(\.\d+)?|\b[6-9]\d\d\.\d+(\.\d+)?", told)

@@ -5,12 +5,16 @@ import re
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from .. import systemd
-from ..files import read_text
+from ..files import read_json, read_text
 from ..hardware import machine, pci
+from ..hardware.boards import HIDDEN_SWITCHES
 from ..hardware.pci import PciDevice
+from ..services.unit import SERVICES
+from . import kernel_module
+from .packages import driver_version, is_drivers, stands_beside
 
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 RUNFILE_UNINSTALLER = Path("/usr/bin/nvidia-uninstall")
@@ -20,14 +24,35 @@ SIGNING_KEYS = (
 )  # Ubuntu's, others'
 RETIRED_KEY = "7fa2af80"  # signed NVIDIA's archives until 2022
 NVIDIA_ARCHIVE = "developer.download.nvidia.com"
-OF_THE_DRIVER = re.compile(r"^(lib)?nvidia|^cuda-drivers|^kmod-nvidia|^xserver-xorg-video-nvidia|^libnvsdm")
+INSTALLED = ("i", "F", "U", "H", "W", "T", "t")  # dpkg: installed, or begun and not ended
+RPM_NAME = "%{name}-%{version}-%{release}.%{arch}"
 ROOMS = ("/boot", "/usr", "/var")
+RECORD = Path("/etc/rackllama/driver.json")
+OF_THE_DRIVER_ITSELF = ("nvidia-persistenced", "nvidia-fabricmanager", "nvidia-dcgm", "nvidia-powerd")
 UPGRADES = ("apt-daily-upgrade.service", "dnf-automatic-install.service", "unattended-upgrades-run.service")
 
 
 @dataclass(frozen=True)
+class GpuUser:
+    """A process that has a GPU open. `is_ours` where a service that rackllama or the driver brings runs it."""
+
+    name: str
+    pid: int
+    unit: str = ""
+    is_ours: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.pid})"
+
+
+@dataclass(frozen=True)
 class HostState:
-    """A host as it is: see `read_state` for where each comes from. What cannot be told is None; room is in MiB."""
+    """A host as it is: see `read_state` for where each comes from. What cannot be told is None; room is in MiB.
+
+    `obtainable` are what the host's archives have of the packages that building modules needs. `packages` are
+    those that move with the driver, by version, and `beside` those that go with it; `is_ours` where rackllama has
+    installed them. `held` are held by others than rackllama.
+    """
 
     distribution: str
     version: str
@@ -35,18 +60,23 @@ class HostState:
     in_container: bool
     gpus: Tuple[PciDevice, ...]
     kernel: str
+    has_fabric: bool = False
     installed_kernels: Tuple[str, ...] = ()
     with_headers: Tuple[str, ...] = ()
     compiler: Optional[str] = "cc"
+    obtainable: Tuple[str, ...] = ()
     secure_boot: Optional[bool] = None
     signing_key_enrolled: Optional[bool] = None
     nouveau_loaded: bool = False
     loaded_version: Optional[str] = None
-    module_version: Optional[str] = None
+    module_versions: Mapping[str, Optional[str]] = field(default_factory=dict)
     installed_by_runfile: bool = False
     packages: Mapping[str, str] = field(default_factory=dict)
+    beside: Tuple[str, ...] = ()
+    is_ours: bool = False
     held: Tuple[str, ...] = ()
-    users: Tuple[str, ...] = ()
+    held_by_us: Tuple[str, ...] = ()
+    users: Tuple[GpuUser, ...] = ()
     room_mib: Mapping[str, int] = field(default_factory=dict)
     packages_interrupted: bool = False
     upgrades_running: Tuple[str, ...] = ()
@@ -58,6 +88,27 @@ class HostState:
         """The kernel that the next boot starts, as boot loaders order them."""
         return max(self.installed_kernels, key=kernel_order, default=self.kernel)
 
+    @property
+    def has_hidden_switches(self) -> bool:
+        """Whether it has NVSwitches that the PCI bus does not show."""
+        return any(gpu.device in HIDDEN_SWITCHES for gpu in self.gpus)
+
+    @property
+    def kernels(self) -> Tuple[str, ...]:
+        """The kernels that need a module: the running one and the next boot's."""
+        return tuple(dict.fromkeys((self.kernel, self.newest_kernel)))
+
+    @property
+    def module_version(self) -> Optional[str]:
+        """The version of the module that the running kernel would load."""
+        return self.module_versions.get(self.kernel)
+
+    def has_driver(self, version: str) -> bool:
+        """Whether the driver of this version runs, and will after a boot, and nothing is there of another version."""
+        modules = [self.module_versions.get(kernel) for kernel in self.kernels]
+        others = {driver_version(told) for told in self.packages.values()} - {version}
+        return self.loaded_version == version and set(modules) == {version} and not others
+
 
 def kernel_order(release: str) -> List[Tuple[int, str]]:
     """Orders releases of kernels: numbers as numbers."""
@@ -68,25 +119,33 @@ def read_state() -> HostState:
     """Look at this host."""
     told = os_release(read_text(Path("/etc/os-release")) or "")
     kernels = installed_kernels()
+    lacking = [kernel for kernel in {*kernels, platform.release()} if not has_headers(kernel)]
+    distribution, record, devices = told.get("ID", ""), read_json(RECORD), pci.read_devices()
+    held, ours = held_packages(machine.ask("apt-mark", "showhold") or ""), (record or {}).get("held", ())
     return HostState(
-        distribution=told.get("ID", ""),
+        distribution=distribution,
         version=told.get("VERSION_ID", ""),
         machine=platform.machine(),
         in_container=machine.ask("systemd-detect-virt", "--container") is not None,
-        gpus=tuple(pci.gpus(pci.read_devices())),
+        gpus=tuple(pci.gpus(devices)),
+        has_fabric=pci.has_nvswitch(devices),
         kernel=platform.release(),
         installed_kernels=kernels,
         with_headers=tuple(kernel for kernel in {*kernels, platform.release()} if has_headers(kernel)),
         compiler=shutil.which("cc") or shutil.which("gcc"),
+        obtainable=_obtainable(["gcc", *(headers_package(distribution, kernel) for kernel in lacking)]),
         secure_boot=secure_boot(SECURE_BOOT),
         signing_key_enrolled=_signing_key_enrolled(),
         nouveau_loaded=Path("/sys/module/nouveau").exists(),
         loaded_version=(read_text(Path("/sys/module/nvidia/version")) or "").strip() or None,
-        module_version=(machine.ask("modinfo", "--field", "version", "nvidia") or "").strip() or None,
+        module_versions={kernel: kernel_module.module_version(kernel) for kernel in {*kernels, platform.release()}},
         installed_by_runfile=RUNFILE_UNINSTALLER.exists() and not _has_owner(RUNFILE_UNINSTALLER),
-        packages=driver_packages(_package_list()),
-        held=held_packages(machine.ask("apt-mark", "showhold") or machine.ask("dnf", "versionlock", "list") or ""),
-        users=device_users(),
+        packages=installed_packages(),
+        beside=installed_beside(),
+        is_ours=record is not None,
+        held=tuple(name for name in held if name not in ours),
+        held_by_us=tuple(name for name in held if name in ours),
+        users=device_users(services=[path.stem for path in SERVICES.glob("*.json")]),
         room_mib={path: shutil.disk_usage(path).free >> 20 for path in ROOMS if Path(path).is_dir()},
         packages_interrupted=any(Path("/var/lib/dpkg/updates").glob("[0-9]*")),
         upgrades_running=tuple(unit for unit in UPGRADES if _is_working(unit)),
@@ -126,20 +185,42 @@ def secure_boot(variable: Path) -> Optional[bool]:
         return None
 
 
+def headers_package(distribution: str, kernel: str) -> str:
+    """The package with the headers of a kernel."""
+    return f"linux-headers-{kernel}" if distribution in ("debian", "ubuntu") else f"kernel-devel-{kernel}"
+
+
+def installed_packages() -> Dict[str, str]:
+    """The packages of the driver that this host has, by their versions."""
+    return driver_packages(_package_list())
+
+
+def installed_beside() -> Tuple[str, ...]:
+    """The packages that go with a driver and do not move with it."""
+    return tuple(name for name in _installed(_package_list()) if stands_beside(name))
+
+
 def driver_packages(listed: str) -> Dict[str, str]:
-    """Installed packages of the driver by their versions, from lines of a name, a version and, of dpkg, a status."""
+    """Installed packages that move with the driver, by their versions, from the list of all packages."""
+    return {
+        name: version for name, version in _installed(listed).items() if is_drivers(name) and driver_version(version)
+    }
+
+
+def _installed(listed: str) -> Dict[str, str]:
+    """Installed packages by version, from lines of a name, a version and, of dpkg, a status such as `ii`."""
     rows = (line.split() for line in listed.splitlines() if " " in line)
-    return {name: version for name, version, *status in rows if OF_THE_DRIVER.match(name) and status in ([], ["ii"])}
+    return {name: version for name, version, *status in rows if not status or status[0][1:2] in INSTALLED}
 
 
 def held_packages(listed: str) -> Tuple[str, ...]:
-    """Packages of the driver that somebody keeps where they are."""
-    return tuple(sorted(line.strip() for line in listed.splitlines() if OF_THE_DRIVER.match(line.strip())))
+    """Packages of the driver that are kept where they are."""
+    return tuple(sorted(line.strip() for line in listed.splitlines() if is_drivers(line.strip())))
 
 
-def device_users(proc: Path = Path("/proc")) -> Tuple[str, ...]:
-    """Processes that have a GPU open, as `ollama (812)`."""
-    found = {}
+def device_users(proc: Path = Path("/proc"), services: Sequence[str] = ()) -> Tuple[GpuUser, ...]:
+    """Processes that have a GPU open; those of `services`, and of the driver's own, are ours."""
+    found = []
     for folder in proc.glob("[0-9]*/fd"):
         try:
             open_files = [str(link.readlink()) for link in folder.iterdir()]
@@ -147,8 +228,16 @@ def device_users(proc: Path = Path("/proc")) -> Tuple[str, ...]:
             continue  # it has ended meanwhile
         if any(re.match(r"/dev/nvidia(\d|-uvm$)", path) for path in open_files):
             name = (read_text(folder.parent / "comm") or "?").strip()
-            found[int(folder.parent.name)] = f"{name} ({folder.parent.name})"
-    return tuple(found[pid] for pid in sorted(found))
+            unit = _unit(read_text(folder.parent / "cgroup") or "")
+            ours = unit.partition(".service")[0] in (*services, *OF_THE_DRIVER_ITSELF)
+            found.append(GpuUser(name, int(folder.parent.name), unit, ours))
+    return tuple(sorted(found, key=lambda user: user.pid))
+
+
+def _unit(cgroup: str) -> str:
+    """The service that a process belongs to, from its /proc/PID/cgroup; empty where none."""
+    found = re.search(r"/([^/\n]+\.service)(/|$)", cgroup, re.MULTILINE)
+    return found[1] if found else ""
 
 
 def package_sources(etc: Path) -> Tuple[str, ...]:
@@ -168,6 +257,26 @@ def _package_list() -> str:
         or machine.ask("rpm", "--query", "--all", "--queryformat", "%{NAME} %{EVR}\n")
         or ""
     )
+
+
+def _obtainable(names: Sequence[str]) -> Tuple[str, ...]:
+    """Those of these packages that the host's archives have, as far as it knows without asking them."""
+    if shutil.which("apt-cache"):
+        listed = machine.ask("apt-cache", "madison", *names) or ""
+        return tuple(sorted({line.split("|")[0].strip() for line in listed.splitlines() if "|" in line}))
+    listed = (
+        machine.ask(
+            "dnf",
+            "--cacheonly",
+            "--quiet",
+            "repoquery",
+            "--queryformat",
+            "%{name}-%{version}-%{release}.%{arch} %{name}\n",
+            *names,
+        )
+        or ""
+    )
+    return tuple(sorted({word for word in listed.split() if word in names}))
 
 
 def _has_owner(path: Path) -> bool:

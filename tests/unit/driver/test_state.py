@@ -57,7 +57,11 @@ def test_who_has_a_gpu_open_is_told_by_name(tmp_path):
         (tmp_path / pid / "fd").mkdir(parents=True)
         (tmp_path / pid / "comm").write_text(f"{name}\n")
         (tmp_path / pid / "fd" / "3").symlink_to(path)
-    assert state.device_users(tmp_path) == ("ollama (812)",)
+        (tmp_path / pid / "cgroup").write_text(f"0::/system.slice/{name}.service\n")
+    (user,) = state.device_users(tmp_path, ["ollama"])
+    assert (str(user), user.unit, user.is_ours) == ("ollama (812)", "ollama.service", True)
+    (user,) = state.device_users(tmp_path)
+    assert not user.is_ours
 
 
 def test_files_that_name_the_vendors_archive_are_found(tmp_path):
@@ -69,9 +73,9 @@ def test_files_that_name_the_vendors_archive_are_found(tmp_path):
 
 
 def test_each_distribution_has_its_archive():
-    assert archive("debian", "12") == "debian12"
-    assert archive("ubuntu", "24.04") == "ubuntu2404"
-    assert archive("rocky", "9.5") == "rhel9"
+    assert archive("debian", "12").folder == "debian12"
+    assert archive("ubuntu", "24.04").folder == "ubuntu2404"
+    assert archive("rocky", "9.5").folder == "rhel9"
     assert archive("debian", "13") is None  # its archive begins with a later branch
     assert archive("fedora", "43") is None
 

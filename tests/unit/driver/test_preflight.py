@@ -5,8 +5,9 @@ from datetime import date
 
 import pytest
 
-from rackllama.host.driver.preflight import WantedDriver, checks, kernel_modules
-from rackllama.host.driver.state import HostState
+from rackllama.host.driver.preflight import checks
+from rackllama.host.driver.state import GpuUser, HostState
+from rackllama.host.driver.wanted import WantedDriver, kernel_modules
 from rackllama.host.errors import RackllamaError
 from rackllama.host.hardware.pci import PciDevice
 
@@ -63,7 +64,7 @@ FAULTS = {
     "upgrades under way": ({"upgrades_running": ("apt-daily-upgrade.service",)}, "upgrades under way", "wait"),
     "another source": ({"sources": ("/etc/apt/sources.list.d/cuda.list",)}, "other sources", "cuda.list"),
     "a retired key": ({"trusts_retired_key": True}, "retired key", "7fa2af80"),
-    "a GPU in use": ({"users": ("python3 (812)",)}, "gpu in use", "stop these"),
+    "a GPU in use": ({"users": (GpuUser("python3", 812),)}, "gpu in use", "stop these"),
     "a full /boot": ({"room_mib": {"/boot": 20}}, "room at /boot", "old kernels"),
     "a full /usr": ({"room_mib": {"/usr": 1000}}, "room at /usr", "free space"),
 }
@@ -94,14 +95,29 @@ def test_without_a_reboot_what_needs_one_is_a_fault():
     screens = replace(GOOD, gpus=(gpu(0x2330, "nouveau"),), nouveau_loaded=True)
     assert failed(screens) == {}
     assert list(failed(screens, no_reboot)) == ["nouveau"]
-    upgraded = replace(GOOD, loaded_version="580.95.05", module_version="580.126.20")
+    upgraded = replace(GOOD, loaded_version="580.95.05", module_versions={KERNEL: "580.126.20"})
     assert failed(upgraded) == {}
     told = failed(upgraded, no_reboot)
-    assert told["loaded driver"].found == "580.95.05 is loaded, 580.126.20 installed"
+    assert told["loaded driver"].found == "580.95.05 is loaded"
 
 
-def test_users_of_the_gpus_are_no_fault_where_they_are_stopped_before():
-    assert failed(replace(GOOD, users=("ollama (7)",)), WantedDriver(stops_users=True)) == {}
+def test_services_of_rackllama_that_use_the_gpus_are_no_fault():
+    engine = GpuUser("ollama", 7, "ollama.service", is_ours=True)
+    assert failed(replace(GOOD, users=(engine,))) == {}
+    (told,) = failed(replace(GOOD, users=(engine, GpuUser("python3", 812)))).values()
+    assert told.found == "python3 (812)"
+
+
+def test_headers_and_a_compiler_that_the_archives_have_are_no_fault():
+    obtainable = ("gcc", f"linux-headers-{KERNEL}")
+    assert failed(replace(GOOD, compiler=None, with_headers=(), obtainable=obtainable)) == {}
+
+
+def test_a_host_that_has_the_driver_is_looked_at_no_further():
+    has = replace(GOOD, loaded_version="580.126.20", module_versions={KERNEL: "580.126.20"}, with_headers=())
+    found = {check.id: check.found for check in checks(has, DEFAULT, TODAY)}
+    assert found == {"gpus": "8 H100-80GB", "driver": "580.126.20 runs: it stays"}
+    assert failed(replace(has, packages={"nvidia-open": "580.95.05-1"})) != {}
 
 
 def test_signed_modules_load_under_secure_boot():

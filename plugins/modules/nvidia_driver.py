@@ -1,0 +1,117 @@
+#!/usr/bin/python
+"""Ansible module: a GPU driver of one exact version, from NVIDIA's packages."""
+
+DOCUMENTATION = r"""
+module: nvidia_driver
+short_description: Bring a host's GPU driver to one version, so that it can be taken back
+version_added: "0.1.0"
+description:
+  - Locks the packages of the driver, of its libraries and of the fabric manager to one version, changes them in one
+    transaction, and sees that the running kernel and the next boot's have the module.
+  - A driver of the right version that others have installed is left as it is.
+  - Where a step fails, the packages of before come back, and the error says how the host stands.
+options:
+  branch:
+    description: The branch of the driver.
+    type: str
+    default: "580"
+  version:
+    description: The version of that branch; empty for the one that is installed by default.
+    type: str
+    default: ""
+  kernel_modules:
+    description: The kind of kernel modules; by default the open ones where they drive all GPUs.
+    type: str
+    choices: [open, proprietary]
+  container_toolkit:
+    description: Whether containers on this host use its GPUs.
+    type: bool
+    default: false
+  proxy_env:
+    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
+    type: dict
+    default: {}
+author: The rackllama maintainers
+attributes:
+  check_mode:
+    support: full
+    description: Says what would be done and changes nothing.
+  diff_mode:
+    support: full
+    description: Shows packages and versions before and after.
+"""
+
+EXAMPLES = r"""
+- name: Install the driver
+  rackllama.llm.nvidia_driver:
+    version: 580.126.20
+"""
+
+RETURN = r"""
+version:
+  description: The version.
+  type: str
+  returned: always
+steps:
+  description: What was done, in words.
+  type: list
+  elements: str
+  returned: always
+reboot_needed:
+  description: Whether the version runs only after a boot.
+  type: bool
+  returned: always
+stopped:
+  description: The services that were stopped, as they used the GPUs.
+  type: list
+  elements: str
+  returned: always
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rackllama.llm.plugins.module_utils.driver import surgery
+from ansible_collections.rackllama.llm.plugins.module_utils.driver.state import read_state
+from ansible_collections.rackllama.llm.plugins.module_utils.driver.wanted import WantedDriver
+from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
+from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "branch": {"type": "str", "default": "580"},
+            "version": {"type": "str", "default": ""},
+            "kernel_modules": {"type": "str", "choices": ["open", "proprietary"]},
+            "container_toolkit": {"type": "bool", "default": False},
+            "proxy_env": {"type": "dict", "default": {}, "no_log": True},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    with working_on(module, "nvidia_driver"), behind(given["proxy_env"]):
+        wanted = WantedDriver(
+            branch=given["branch"],
+            version=given["version"],
+            modules=given["kernel_modules"],
+            container_toolkit=given["container_toolkit"],
+        )
+        state = read_state()
+        done = surgery.plan_here(state, wanted, module.check_mode)
+        if done and not module.check_mode:
+            surgery.carry_out(done, state)
+        reboot_needed = surgery.reboot_is_needed(state, wanted.exact_version)
+        loads = state.loaded_version is None and not reboot_needed
+        if loads and not module.check_mode:
+            surgery.load(wanted.exact_version)
+    module.exit_json(
+        changed=bool(done) or loads,
+        version=wanted.exact_version,
+        steps=done.words(),
+        reboot_needed=reboot_needed,
+        stopped=list(done.stop),
+        diff=difference(*surgery.shown(state, done), "packages of the driver"),
+    )
+
+
+if __name__ == "__main__":
+    main()
