@@ -1,5 +1,5 @@
 #!/usr/bin/python
-"""Ansible module: a GPU driver of one exact version, from NVIDIA's packages."""
+"""Ansible module: a GPU driver of one exact version, from NVIDIA's packages or runfile."""
 
 DOCUMENTATION = r"""
 module: nvidia_driver
@@ -23,6 +23,10 @@ options:
     description: The kind of kernel modules; by default the open ones where they drive all GPUs.
     type: str
     choices: [open, proprietary]
+  runfile:
+    description: The runfile to install from instead of packages, as filter C(rackllama.llm.artefact) gives it.
+    type: dict
+    default: {}
   container_toolkit:
     description: Whether containers on this host use its GPUs.
     type: bool
@@ -69,9 +73,9 @@ stopped:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.rackllama.llm.plugins.module_utils.driver import surgery
+from ansible_collections.rackllama.llm.plugins.module_utils.driver import runfile, surgery
 from ansible_collections.rackllama.llm.plugins.module_utils.driver.state import read_state
-from ansible_collections.rackllama.llm.plugins.module_utils.driver.wanted import WantedDriver
+from ansible_collections.rackllama.llm.plugins.module_utils.driver.wanted import PACKAGES, RUNFILE, WantedDriver
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
 
@@ -82,6 +86,7 @@ def main() -> None:
             "branch": {"type": "str", "default": "580"},
             "version": {"type": "str", "default": ""},
             "kernel_modules": {"type": "str", "choices": ["open", "proprietary"]},
+            "runfile": {"type": "dict", "default": {}},
             "container_toolkit": {"type": "bool", "default": False},
             "proxy_env": {"type": "dict", "default": {}, "no_log": True},
         },
@@ -92,13 +97,17 @@ def main() -> None:
         wanted = WantedDriver(
             branch=given["branch"],
             version=given["version"],
+            source=RUNFILE if given["runfile"] else PACKAGES,
             modules=given["kernel_modules"],
             container_toolkit=given["container_toolkit"],
         )
-        state = read_state()
-        done = surgery.plan_here(state, wanted, module.check_mode)
+        state, locked = read_state(), given["runfile"]
+        done = runfile.plan(state, wanted) if locked else surgery.plan_here(state, wanted, module.check_mode)
         if done and not module.check_mode:
-            surgery.carry_out(done, state)
+            if locked:
+                runfile.carry_out(done, state, runfile.Runfile(locked["url"], locked["sha256"], locked["size"]))
+            else:
+                surgery.carry_out(done, state)
         reboot_needed = surgery.reboot_is_needed(state, wanted.exact_version)
         loads = state.loaded_version is None and not reboot_needed
         if loads and not module.check_mode:
@@ -109,7 +118,7 @@ def main() -> None:
         steps=done.words(),
         reboot_needed=reboot_needed,
         stopped=list(done.stop),
-        diff=difference(*surgery.shown(state, done), "packages of the driver"),
+        diff=difference([state.loaded_version or "none"], [wanted.exact_version, *done.words()], "GPU driver"),
     )
 
 

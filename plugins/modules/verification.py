@@ -6,6 +6,8 @@ module: verification
 short_description: Verify that a host runs what was declared
 version_added: "0.1.0"
 description:
+  - The driver has every GPU that is on the PCI bus, of one version with its libraries and its fabric manager, as module
+    M(rackllama.llm.gpu_health) tells.
   - For every service declared on the host - the running process has the declared environment, it answers, its sandbox
     scores within its limit, its ports are open to the host alone.
   - For every model - it is the one that was landed, its chat template fits its vocabulary, and it answers; see
@@ -56,6 +58,7 @@ import platform
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.rackllama.llm.plugins.module_utils.driver.health import settled_checks
 from ansible_collections.rackllama.llm.plugins.module_utils.models import scrub
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
@@ -73,7 +76,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     with failing_clearly(module, "verification"):
-        checks = verification.service_checks()
+        checks = settled_checks() + verification.service_checks()
         if module.params["scrubbed_store"]:  # before a model is asked, and with it what is damaged
             checks += scrub.blob_checks(Path(module.params["scrubbed_store"]))
         if module.params["models"]:

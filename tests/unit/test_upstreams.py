@@ -331,3 +331,11 @@ def test_a_text_changed_after_signing_is_refused(vendor):
 def test_what_stands_outside_the_signed_text_is_not_read(vendor):
     keyring, fingerprint, sign = vendor
     assert verified_by_gpgv(b"Suite: sid\n" + sign("Suite: trixie\n"), keyring, fingerprint) == b"Suite: trixie\n"
+
+
+def test_what_upstream_publishes_no_sha256_of_stays_as_a_person_wrote_it():
+    written = Artefact("driver", "1", "MIT", "vouched-for:o/r", (LockedFile("https://get.test/d.run", 1, "a" * 64),))
+    assert learn(written, fetch=None) == written
+    lacking = replace(written, files=(LockedFile("https://get.test/d.run"),))
+    with pytest.raises(RackllamaError, match="o/r has one"):
+        learn(lacking, fetch=None)

@@ -8,6 +8,8 @@ Nothing here downloads an artefact: its checksum comes from what upstream publis
 - `checksum-file:URL`: a file as `sha256sum` writes it. It says no sizes.
 - `apt:[signed-by=KEYRING fingerprint=HEX] BASE SUITE [COMPONENT]`: a Debian archive, as a line of sources.list.
 - `huggingface:OWNER/REPO`: a model repository; the version is a revision, and locking pins it to the commit it names.
+- `vouched-for:OWNER/REPO`: upstream publishes no sha256, and a public repository of many users does. It is read by a
+  person, who writes it into the lock.
 """
 
 import difflib
@@ -248,9 +250,19 @@ def _malformed(artefact: Artefact, form: str) -> RackllamaError:
     )
 
 
+def _vouched_for(subject: str, artefact: Artefact, _: Fetch) -> Artefact:
+    if artefact.is_locked:
+        return artefact
+    raise RackllamaError(
+        f"upstream publishes no sha256 of {artefact.name}; {subject} has one",
+        "read it there, compare it with a file that you have, and write it into the lock",
+    )
+
+
 ORIGINS: dict[str, Callable[[str, Artefact, Fetch], Artefact]] = {
     "github-release": _github_release,
     "checksum-file": _checksum_file,
     "apt": _apt,
+    "vouched-for": _vouched_for,
     "huggingface": _huggingface,
 }

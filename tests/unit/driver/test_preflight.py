@@ -137,6 +137,7 @@ def test_the_runfile_serves_where_no_packages_are_and_tolerates_none():
     assert failed(replace(GOOD, version="13"), runfile) == {}
     packaged = replace(GOOD, packages={"nvidia-open": "580.126.20-1"})
     assert list(failed(packaged, runfile)) == ["other installation"]
+    assert list(failed(replace(GOOD, has_fabric=True), runfile)) == ["fabric manager"]
 
 
 def test_packages_named_otherwise_on_other_distributions():

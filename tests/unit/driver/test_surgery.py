@@ -1,15 +1,17 @@
 """What is done to a host follows from what it has, what is wanted and what the archives offer."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from rackllama.host.driver import surgery
+from rackllama.host.driver import runfile, surgery
 from rackllama.host.driver.packages import wanted_packages
 from rackllama.host.driver.state import GpuUser, HostState
 from rackllama.host.driver.wanted import WantedDriver, is_needed
 from rackllama.host.errors import RackllamaError
 from rackllama.host.hardware.pci import PciDevice
+from rackllama.mirror.lock import read_lock
 
 OLD, NEW = "580.105.08", "580.126.20"
 KERNEL, NEWER = "6.1.0-32-amd64", "6.1.0-35-amd64"
@@ -126,3 +128,14 @@ def test_the_steps_are_told_in_words():
     words = planned(having(OLD), offering(OLD, NEW)).words()
     assert f"install libcuda1 {NEW}-1" in words
     assert f"build the module of {NEW} for kernel {KERNEL}" in words
+
+
+def test_the_runfile_has_one_version_and_brings_what_builds_its_modules():
+    by_runfile = WantedDriver(source="runfile")
+    done = runfile.plan(replace(BARE, version="13", with_headers=()), by_runfile)
+    locked = read_lock(Path(__file__).parents[3] / "artefacts.lock")["nvidia_driver_runfile"]
+    assert done.version == locked.version
+    assert {"dkms", "gcc", f"linux-headers-{KERNEL}"} <= set(done.tools)
+    assert not runfile.plan(having(locked.version), by_runfile)
+    with pytest.raises(RackllamaError, match="no version of branch 570"):
+        runfile.plan(BARE, WantedDriver(source="runfile", version=NEW))

@@ -15,6 +15,7 @@ from typing import Dict, Optional, Tuple
 from ..errors import RackllamaError
 
 DEFAULT_BRANCH = "580"
+RUNFILE_VERSION = "570.86.10"  # as shipped with CUDA 12.8.0; artefacts.lock has the file
 SINCE_580 = (0x2BB1, 0x2BB4, 0x2BB5, 0x3182, 0x31C2)  # RTX PRO 6000, B300, GB300
 UPSTREAM = "https://developer.download.nvidia.com/compute/cuda/repos"
 LIKE_RHEL = ("rhel", "rocky", "almalinux", "ol", "centos")

@@ -81,7 +81,7 @@ def checks(state: GpuState, version: Optional[str], power_limit_watts: float = 0
     ]
 
 
-def settled_checks(version: Optional[str], power_limit_watts: float, seconds: float) -> List[Check]:
+def settled_checks(version: str = "", power_limit_watts: float = 0, seconds: float = 0) -> List[Check]:
     """`checks` of this host, looked at until all are well or so long has passed: a fabric takes a while to come up.
 
     Without `version`, the driver has to be the one that was installed last.

@@ -39,6 +39,7 @@ def checks(state: HostState, wanted: WantedDriver, today: date) -> List[Check]:
         _secure_boot,
         _nouveau,
         _other_source,
+        _fabric_manager,
         _distribution_packages,
         _one_version,
         _loaded_version,
@@ -107,10 +108,10 @@ def _generations(state: HostState, wanted: WantedDriver) -> Check:
         {found.name for gpu in state.gpus if gpu.device in wanted.of.lacks for found in [_board(gpu)] if found}
     )
     newer = next(
-        (branch.name for branch in BRANCHES.values() if int(branch.name) > int(wanted.branch)), "a newer branch"
+        (branch.name for branch in BRANCHES.values() if int(branch.name) > int(wanted.of.name)), "a newer branch"
     )
     found = f"{', '.join(late)}, which came after it" if late else "all driven by it"
-    return Check("generations", not late, f"GPUs that {wanted.branch} drives", found, f"choose {newer}")
+    return Check("generations", not late, f"GPUs that {wanted.of.name} drives", found, f"choose {newer}")
 
 
 def _modules(state: HostState, wanted: WantedDriver) -> Check:
@@ -198,6 +199,17 @@ def _other_source(state: HostState, wanted: WantedDriver) -> Check:
         "no driver that a runfile installed",
         "one by a runfile" if state.installed_by_runfile else "none",
         "remove it first: nvidia-uninstall --silent",
+    )
+
+
+def _fabric_manager(state: HostState, wanted: WantedDriver) -> Check:
+    lacking = wanted.source == RUNFILE and state.has_fabric
+    return Check(
+        "fabric manager",
+        not lacking,
+        "one of the driver's version, where NVSwitches join the GPUs",
+        "the runfile has none" if lacking else "comes with the packages" if state.has_fabric else "none is needed",
+        "use a distribution for which NVIDIA has packages: Debian 12, Ubuntu 22.04 or 24.04, RHEL 9 or 10",
     )
 
 

@@ -76,13 +76,6 @@ def plan_here(state: HostState, wanted: WantedDriver, check_mode: bool) -> Surge
     return replace(surgery, files=config_files.different(packager.lock_files(version, surgery.packages.exact)))
 
 
-def shown(state: HostState, surgery: Surgery) -> Tuple[List[str], List[str]]:
-    """Packages with their versions before and after. Pure."""
-    before = [f"{name} {version}" for name, version in sorted(state.packages.items())]
-    after = {**surgery.packages.exact, **dict.fromkeys(surgery.packages.others, "")} or dict(state.packages)
-    return before, [f"{name} {version}".strip() for name, version in sorted(after.items())]
-
-
 def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[str]]) -> Surgery:
     """What is to be done, given what the archives offer. Pure. Raises RackllamaError where they lack the version."""
     version, names = wanted.exact_version, wanted_names(state, wanted)
@@ -124,9 +117,8 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
         config_files.write(packager.lock_files(surgery.version, installed))
         packager.hold(state.held_by_us, held=False)
         packager.hold(tuple(installed) if surgery.is_held else (), held=True)
-        if config_files.different({NOUVEAU: NOUVEAU_OFF}) or surgery.kernels:
-            config_files.write({NOUVEAU: NOUVEAU_OFF})
-            _make_initramfs()
+        if surgery.kernels or config_files.different({NOUVEAU: NOUVEAU_OFF}):
+            shut_nouveau_out()
     write_json(RECORD, {"version": surgery.version, "held": sorted(installed) if surgery.is_held else []})
 
 
@@ -146,8 +138,9 @@ def load(version: str) -> None:
         ) from error
 
 
-def _make_initramfs() -> None:
-    """That of every kernel; nothing where the host boots without, as a container does."""
+def shut_nouveau_out() -> None:
+    """Keep nouveau off the GPUs, from the initramfs of every kernel as well; a container boots without one."""
+    config_files.write({NOUVEAU: NOUVEAU_OFF})
     if shutil.which("update-initramfs"):
         systemd.run("update-initramfs", "-u", "-k", "all")
     elif shutil.which("dracut"):

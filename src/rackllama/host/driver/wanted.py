@@ -7,7 +7,7 @@ from ..errors import RackllamaError
 from ..hardware.boards import OPEN_ONLY, PROPRIETARY_ONLY, board
 from ..hardware.pci import PciDevice
 from . import branches
-from .branches import DEFAULT_BRANCH, Branch, archive
+from .branches import DEFAULT_BRANCH, RUNFILE_VERSION, Branch, archive
 from .packages import OPEN, PROPRIETARY, fabric_packages, kernel_module_package, wanted_packages
 from .state import HostState
 
@@ -18,7 +18,8 @@ PACKAGES, RUNFILE = "packages", "runfile"
 class WantedDriver:
     """A branch, from NVIDIA's packages or its runfile, with the open or the proprietary kernel modules, or what fits.
 
-    `version` is one of it, by default the branch's own. `may_reboot` says whether the host may be rebooted, and
+    `version` is one of it, by default the branch's own; the runfile
+    has a branch and a version of its own. `may_reboot` says whether the host may be rebooted, and
     `container_toolkit` whether its containers use the GPUs.
     """
 
@@ -32,15 +33,15 @@ class WantedDriver:
     @property
     def of(self) -> Branch:
         """The branch. Raises as `branches.branch`."""
-        return branches.branch(self.branch)
+        return branches.branch(branches.branch_of(RUNFILE_VERSION) if self.source == RUNFILE else self.branch)
 
     @property
     def exact_version(self) -> str:
-        """The version. Raises RackllamaError where it is of another branch."""
-        version = self.version or self.of.version
-        if branches.branch_of(version) != self.branch:
+        """The version; of the runfile there is one. Raises RackllamaError where it is of another branch."""
+        version = self.version or (RUNFILE_VERSION if self.source == RUNFILE else self.of.version)
+        if branches.branch_of(version) != self.of.name:
             raise RackllamaError(
-                f"{version} is no version of branch {self.branch}",
+                f"{version} is no version of branch {self.of.name}",
                 f"set nvidia_driver_branch to {branches.branch_of(version)}, or take another version",
             )
         return version
@@ -69,8 +70,8 @@ def wanted_names(state: HostState, wanted: WantedDriver) -> Tuple[str, ...]:
 def unwanted_names(state: HostState, wanted: WantedDriver) -> Tuple[str, ...]:
     """What must not be there: the other kind of modules, and a fabric manager without an NVSwitch."""
     names, other = naming(state), PROPRIETARY if _modules(state, wanted) == OPEN else OPEN
-    fabric = () if state.has_fabric else fabric_packages(names, wanted.branch)
-    return (kernel_module_package(names, wanted.branch, other), *fabric)
+    fabric = () if state.has_fabric else fabric_packages(names, wanted.of.name)
+    return (kernel_module_package(names, wanted.of.name, other), *fabric)
 
 
 def kernel_modules(gpus: Sequence[PciDevice]) -> Optional[str]:
