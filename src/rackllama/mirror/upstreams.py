@@ -263,6 +263,6 @@ ORIGINS: dict[str, Callable[[str, Artefact, Fetch], Artefact]] = {
     "github-release": _github_release,
     "checksum-file": _checksum_file,
     "apt": _apt,
-    "vouched-for": _vouched_for,
     "huggingface": _huggingface,
+    "vouched-for": _vouched_for,
 }
