@@ -13,7 +13,7 @@ MARK = "Written by rackllama; changes are lost at the next converge."
 # Above 1000, so that apt goes down as well where what is installed is newer.
 PRIORITY = 1001
 NAMES = (
-    *("nvidia-*", "libnvidia-*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "libnv*", "libxnvctrl*"),
+    *("nvidia-*", "libnvidia-*", "firmware-nvidia-*", "libcuda1", "libcudadebugger1", "libnv*"),
     *("lib*-nvidia*", "cuda-drivers*", "xserver-xorg-video-nvidia*"),
 )
 BEGIN, END = "# rackllama: the GPU driver", "# rackllama: end"

@@ -15,13 +15,13 @@ OPEN, PROPRIETARY = "open", "proprietary"
 COMPANIONS_WITHOUT_SUFFIX = 580
 DRIVER_NAME = re.compile(
     r"(lib|firmware-)?nvidia|cuda-drivers|kmod-nvidia|xserver-xorg-video-nvidia|xorg-x11-nvidia|libnvsdm"
-    r"|libcuda(1|debugger1)$|libnv(cuvid|optix)|libxnvctrl|lib(egl|gl|gles|glx|vulkan)\S*nvidia"
+    r"|libcuda(1|debugger1)$|libnv(cuvid|optix)|lib(egl|gl|gles|glx|vulkan)\S*nvidia"
 )
 PINNING = "nvidia-driver-pinning"
 TOOLKIT = "nvidia-container-toolkit"
 SUBNET_MANAGER = "nvlsm"  # of NVSwitches that the PCI bus does not show
-# Named like the driver's, with versions of their own.
-APART = re.compile(r"(lib)?nvidia-container|nvidia-driver-pinning|nvidia-(cuda|gds|fs|settings-legacy)")
+# Named like the driver's, with versions of their own; some distributions have older settings for desktops.
+APART = re.compile(r"(lib)?nvidia-container|nvidia-driver-pinning|nvidia-(cuda|gds|fs|settings|prime)")
 DRIVER_VERSION = re.compile(r"(?:\d+:)?([3-9]\d\d\.\d+(?:\.\d+)?)(?=[-~+]|$)")
 
 
