@@ -91,9 +91,12 @@ def test_a_version_that_the_archive_lacks_is_told_with_those_that_it_has():
 
 def test_dnf_locks_ours_beside_what_others_have_locked():
     others = "kernel-0:5.14.0-503.el9.*\n"
-    first = versionlock(others, {"nvidia-driver-cuda": "3:580.126.20-1.el9", "libnvidia-nscq": "580.126.20-1"})
+    offered = {"nvidia-driver-cuda": "3:580.126.20-1.el9", "libnvidia-nscq": "580.126.20-1"}
+    first = versionlock(others, "580.126.20", offered)
+    assert first.startswith(others)
     assert "libnvidia-nscq-0:580.126.20-1.*" in first
-    second = versionlock(first, {"nvidia-driver-cuda": "3:580.105.08-1.el9"})
+    again = versionlock(first, "580.126.20", {"nvidia-driver-cuda": "3:580.126.20-1.el9"})
+    assert again == first  # what is not installed stays locked
+    second = versionlock(first, "580.105.08", {"nvidia-driver-cuda": "3:580.105.08-1.el9"})
     assert second.startswith(others)
     assert "580.126.20" not in second
-    assert versionlock(second, {}) == others

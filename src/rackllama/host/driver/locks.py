@@ -38,11 +38,16 @@ def preferences(version: str) -> str:
     return f"Explanation: {MARK}\nPackage: {' '.join(NAMES)}\nPin: version {version}-*\nPin-Priority: {PRIORITY}\n"
 
 
-def versionlock(listed: str, exact: Mapping[str, str]) -> str:
-    """The list of dnf's versionlock with ours in it, and what others have locked as it is."""
-    others = re.sub(rf"{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", "", listed, flags=re.DOTALL)
-    ours = "".join(f"{name}-{_with_epoch(version)}.*\n" for name, version in sorted(exact.items()))
-    return f"{others}{BEGIN}\n{ours}{END}\n" if exact else others
+def versionlock(listed: str, version: str, exact: Mapping[str, str]) -> str:
+    """The list of dnf's versionlock with ours in it, and what others have locked as it is.
+
+    What is locked of the same version stays: packages that are not installed are not to come in another one.
+    """
+    ours = re.search(rf"{re.escape(BEGIN)}\n(.*?){re.escape(END)}\n", listed, flags=re.DOTALL)
+    others = listed.replace(ours[0], "") if ours else listed
+    kept = [line for line in ours[1].splitlines() if f":{version}-" in line] if ours else []
+    wanted = {*kept, *(f"{name}-{_with_epoch(told)}.*" for name, told in exact.items())}
+    return "\n".join([others.rstrip("\n"), BEGIN, *sorted(wanted), END, ""]).lstrip("\n") if wanted else others
 
 
 def apt_files(version: str) -> Dict[Path, str]:

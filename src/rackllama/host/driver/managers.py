@@ -32,7 +32,7 @@ class PackageManager(Protocol):
         """Install and remove in one transaction."""
 
     def lock_files(self, version: str, exact: Mapping[str, str]) -> Dict[Path, str]:
-        """The files that keep the driver at a version, whose packages have these versions."""
+        """The files that keep the driver at a version, of which the archives have these packages."""
 
     def hold(self, names: Sequence[str], held: bool) -> None:
         """Hold packages, or let them go."""
@@ -101,9 +101,9 @@ class Dnf:
         if change.remove:
             _run("dnf", "--assumeyes", "remove", "--noautoremove", *change.remove)
 
-    def lock_files(self, version: str, exact: Mapping[str, str]) -> Dict[Path, str]:  # noqa: ARG002
+    def lock_files(self, version: str, exact: Mapping[str, str]) -> Dict[Path, str]:
         """See `PackageManager`."""
-        return {locks.VERSIONLOCK: locks.versionlock(read_text(locks.VERSIONLOCK) or "", exact)}
+        return {locks.VERSIONLOCK: locks.versionlock(read_text(locks.VERSIONLOCK) or "", version, exact)}
 
     def hold(self, names: Sequence[str], held: bool) -> None:
         """Nothing: the version lock holds."""
@@ -111,9 +111,15 @@ class Dnf:
     def _install(self, change: PackageChange, *options: str) -> None:
         packages = [*(f"{name}-{version}" for name, version in change.install.items()), *change.others]
         if packages:
-            # The lock of the version before would keep the new one out.
-            unlocked = ("--disableplugin=versionlock", "--setopt=install_weak_deps=False", "--allowerasing")
-            _run("dnf", "--assumeyes", *unlocked, *options, "install", *packages)
+            _run(
+                "dnf",
+                "--assumeyes",
+                "--setopt=install_weak_deps=False",
+                "--allowerasing",
+                *options,
+                "install",
+                *packages,
+            )
 
 
 APT_OPTIONS = (

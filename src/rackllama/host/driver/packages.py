@@ -6,7 +6,7 @@ awslabs/amazon-eks-ami. They differ by distribution, and since branch 580 the co
 
 import re
 from dataclasses import dataclass, field
-from typing import List, Mapping, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 
 from ..errors import RackllamaError
 from .branches import branch_of
@@ -115,6 +115,12 @@ def package_change(
         {name: told for name, told in exact.items() if installed.get(name) != told},
         tuple(name for name in installed if name not in exact),
     )
+
+
+def all_of_version(offered: Mapping[str, Sequence[str]], version: str) -> Dict[str, str]:
+    """All that the archives have of a version of the driver."""
+    found = {name: _of_version(versions, version) for name, versions in offered.items() if is_drivers(name)}
+    return {name: told for name, told in found.items() if told}
 
 
 def _of_version(offered: Sequence[str], version: str) -> Optional[str]:

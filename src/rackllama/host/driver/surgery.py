@@ -18,7 +18,7 @@ from . import config_files, kernel_module
 from .archive import SOURCES
 from .locks import NOUVEAU, NOUVEAU_OFF
 from .managers import PackageManager, manager
-from .packages import PINNING, SUBNET_MANAGER, TOOLKIT, PackageChange, package_change, pinning_package
+from .packages import PINNING, SUBNET_MANAGER, TOOLKIT, PackageChange, all_of_version, package_change, pinning_package
 from .state import RECORD, HostState, headers_package, installed_beside, installed_packages
 from .wanted import WantedDriver, is_needed, naming, unwanted_names, wanted_names
 
@@ -73,7 +73,9 @@ def plan_here(state: HostState, wanted: WantedDriver, check_mode: bool) -> Surge
             packager.refresh()
         offered = packager.offered(names)
     surgery = plan(state, wanted, offered)
-    return replace(surgery, files=config_files.different(packager.lock_files(version, surgery.packages.exact)))
+    return replace(
+        surgery, files=config_files.different(packager.lock_files(version, all_of_version(offered, version)))
+    )
 
 
 def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[str]]) -> Surgery:
@@ -114,7 +116,6 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
         packager.change(surgery.packages)
         kernel_module.build(surgery.kernels, surgery.version, surgery.must_be_signed)
         installed = installed_packages()  # with all that came as a dependency
-        config_files.write(packager.lock_files(surgery.version, installed))
         packager.hold(state.held_by_us, held=False)
         packager.hold(tuple(installed) if surgery.is_held else (), held=True)
         if surgery.kernels or config_files.different({NOUVEAU: NOUVEAU_OFF}):
