@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rackllama.host.driver import runfile, surgery
-from rackllama.host.driver.packages import wanted_packages
+from rackllama.host.driver.packages import following_headers, wanted_packages
 from rackllama.host.driver.state import GpuUser, HostState
 from rackllama.host.driver.wanted import WantedDriver, is_needed
 from rackllama.host.errors import RackllamaError
@@ -75,6 +75,16 @@ def test_both_kernels_get_a_module_and_their_headers():
     done = planned(two, offering(NEW))
     assert done.kernels == (KERNEL, NEWER)
     assert done.packages.others == (f"linux-headers-{NEWER}",)
+
+
+def test_headers_follow_the_kernels_that_upgrades_bring():
+    assert following_headers("linux-image-generic-hwe-22.04") == "linux-headers-generic-hwe-22.04"
+    assert following_headers("kernel-core") == "kernel-devel-matched"
+    assert following_headers("linux-image-6.1.0-32-amd64") is None
+    upgraded = replace(BARE, following_headers=("linux-headers-amd64",))
+    offered = {**offering(NEW), "linux-headers-amd64": ["6.1.140-1"]}
+    assert planned(upgraded, offered).packages.others == ("linux-headers-amd64",)
+    assert planned(replace(upgraded, beside=("linux-headers-amd64",)), offered).packages.others == ()
 
 
 def test_what_uses_the_gpus_is_stopped_only_where_packages_change():

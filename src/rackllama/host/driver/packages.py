@@ -20,6 +20,7 @@ DRIVER_NAME = re.compile(
 PINNING = "nvidia-driver-pinning"
 TOOLKIT = "nvidia-container-toolkit"
 SUBNET_MANAGER = "nvlsm"  # of NVSwitches that the PCI bus does not show
+FOLLOWING_HEADERS = re.compile(r"linux-headers-[a-z]|kernel-devel-matched$")
 # Named like the driver's, with versions of their own; some distributions have older settings for desktops.
 APART = re.compile(r"(lib)?nvidia-container|nvidia-driver-pinning|nvidia-(cuda|gds|fs|settings|prime)")
 DRIVER_VERSION = re.compile(r"(?:\d+:)?([3-9]\d\d\.\d+(?:\.\d+)?)(?=[-~+]|$)")
@@ -44,7 +45,14 @@ class PackageChange:
 
 def stands_beside(name: str) -> bool:
     """Whether a package goes with a driver and has a version of its own."""
-    return name.startswith(PINNING) or name in (TOOLKIT, SUBNET_MANAGER)
+    return name.startswith(PINNING) or name in (TOOLKIT, SUBNET_MANAGER) or bool(FOLLOWING_HEADERS.match(name))
+
+
+def following_headers(name: str) -> Optional[str]:
+    """The package that brings each new kernel's headers, beside the package that brings the kernels; None of others."""
+    if name == "kernel-core":
+        return "kernel-devel-matched"
+    return name.replace("image", "headers", 1) if re.match(r"linux-image-[a-z]", name) else None
 
 
 def is_drivers(name: str) -> bool:

@@ -14,7 +14,7 @@ from ..hardware.boards import HIDDEN_SWITCHES
 from ..hardware.pci import PciDevice
 from ..services.unit import SERVICES
 from . import kernel_module
-from .packages import driver_version, is_drivers, stands_beside
+from .packages import driver_version, following_headers, is_drivers, stands_beside
 
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 RUNFILE_UNINSTALLER = Path("/usr/bin/nvidia-uninstall")
@@ -49,7 +49,8 @@ class GpuUser:
 class HostState:
     """A host as it is: see `read_state` for where each comes from. What cannot be told is None; room is in MiB.
 
-    `obtainable` are what the host's archives have of the packages that building modules needs. `packages` are
+    `obtainable` are what the host's archives have of the packages that building modules needs. `following_headers`
+    are the packages that bring those of each new kernel. `packages` are
     those that move with the driver, by version, and `beside` those that go with it; `is_ours` where rackllama has
     installed them. `held` are held by others than rackllama.
     """
@@ -65,6 +66,7 @@ class HostState:
     with_headers: Tuple[str, ...] = ()
     compiler: Optional[str] = "cc"
     obtainable: Tuple[str, ...] = ()
+    following_headers: Tuple[str, ...] = ()
     secure_boot: Optional[bool] = None
     signing_key_enrolled: Optional[bool] = None
     nouveau_loaded: bool = False
@@ -140,6 +142,7 @@ def read_state() -> HostState:
         loaded_version=(read_text(Path("/sys/module/nvidia/version")) or "").strip() or None,
         module_versions={kernel: kernel_module.module_version(kernel) for kernel in {*kernels, platform.release()}},
         installed_by_runfile=RUNFILE_UNINSTALLER.exists() and not _has_owner(RUNFILE_UNINSTALLER),
+        following_headers=tuple(filter(None, map(following_headers, _installed(_package_list())))),
         packages=installed_packages(),
         beside=installed_beside(),
         is_ours=record is not None,

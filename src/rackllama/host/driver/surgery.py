@@ -60,7 +60,7 @@ class Surgery:
 def plan_here(state: HostState, wanted: WantedDriver, check_mode: bool) -> Surgery:
     """`plan` for this host, with the files that lock it. In check mode an archive that is no source yet has all."""
     packager, version = manager(naming(state)), wanted.exact_version
-    names = (*wanted_names(state, wanted), pinning_package(version))
+    names = (*wanted_names(state, wanted), pinning_package(version), *state.following_headers)
     if not is_needed(state, wanted):
         if not state.is_ours:
             return Surgery(version, PackageChange({}))
@@ -87,7 +87,7 @@ def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[
         *(headers_package(state.distribution, kernel) for kernel in state.kernels if kernel not in state.with_headers),
         *([TOOLKIT] if wanted.container_toolkit and TOOLKIT not in state.beside else []),
         *([SUBNET_MANAGER] if state.has_hidden_switches and SUBNET_MANAGER not in state.beside else []),
-        *(name for name in pinning if name not in state.beside),
+        *(name for name in (*state.following_headers, *pinning) if offered.get(name) and name not in state.beside),
     ]
     pinned_otherwise = [name for name in state.beside if name.startswith(PINNING) and name not in pinning]
     change = replace(change, others=tuple(others), remove=(*change.remove, *pinned_otherwise))
@@ -107,7 +107,7 @@ def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[
 
 def carry_out(surgery: Surgery, state: HostState) -> None:
     """Do it. Raises RackllamaError, after the host was brought back, with how it stands and how to go on."""
-    files, packager = config_files.texts((*surgery.files, NOUVEAU)), manager(naming(state))
+    files, packager = config_files.texts((*surgery.files, NOUVEAU, RECORD)), manager(naming(state))
     with _taken_back_on_failure(state, files, surgery, packager):
         config_files.write(surgery.files)
         packager.download(surgery.packages)
@@ -115,12 +115,12 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
             systemd.run("systemctl", "stop", unit)
         packager.change(surgery.packages)
         kernel_module.build(surgery.kernels, surgery.version, surgery.must_be_signed)
-        installed = installed_packages()  # with all that came as a dependency
+        held = sorted(installed_packages()) if surgery.is_held else []  # with all that came as a dependency
+        write_json(RECORD, {"version": surgery.version, "held": held})
         packager.hold(state.held_by_us, held=False)
-        packager.hold(tuple(installed) if surgery.is_held else (), held=True)
+        packager.hold(held, held=True)
         if surgery.kernels or config_files.different({NOUVEAU: NOUVEAU_OFF}):
             shut_nouveau_out()
-    write_json(RECORD, {"version": surgery.version, "held": sorted(installed) if surgery.is_held else []})
 
 
 def reboot_is_needed(state: HostState, version: str) -> bool:
