@@ -36,6 +36,12 @@ options:
     description: What must stay free there beside them.
     type: float
     default: 1
+  storage:
+    description:
+      - What role P(rackllama.llm.storage#role) is to make - C(disks), C(instance_store) and C(mount_dir) of the volume,
+        C(swap_gib) and C(swap_path).
+    type: dict
+    default: {}
 extends_documentation_fragment: rackllama.llm.changes_nothing
 author: The rackllama maintainers
 """
@@ -55,13 +61,13 @@ report:
 """
 
 import platform
-from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils.models.model import wanted_model
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
 from ansible_collections.rackllama.llm.plugins.module_utils.services import preflight
+from ansible_collections.rackllama.llm.plugins.module_utils.storage import checks as storage
 
 
 def main() -> None:
@@ -73,6 +79,7 @@ def main() -> None:
             "models": {"type": "list", "elements": "dict", "default": []},
             "models_dir": {"type": "path", "default": "/var/lib/ollama/models"},
             "reserve_gib": {"type": "float", "default": 1},
+            "storage": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
@@ -86,7 +93,7 @@ def main() -> None:
             *preflight.host_checks(),
             *(preflight.port_check(name, port) for port in given["ports"]),
             preflight.room_check(preflight.RELEASES, preflight.bytes_for_releases(given["downloads"])),
-            preflight.room_check(Path(given["models_dir"]), needed + reserve if needed else 0),
+            *storage.room_checks(given["models_dir"], needed + reserve if needed else 0, given["storage"]),
         ]
     exit_with_report(module, name, report(platform.node(), checks))
 

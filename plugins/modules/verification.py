@@ -10,6 +10,7 @@ description:
     M(rackllama.llm.gpu_health) tells.
   - For every service declared on the host - the running process has the declared environment, it answers, its sandbox
     scores within its limit, its ports are open to the host alone.
+  - For the volume that models are declared to lie on - it is mounted, and is the declared one.
   - For every model - it is the one that was landed, its chat template fits its vocabulary, and it answers; see
     docs/templates.md.
   - Changes nothing; fails where a check does.
@@ -63,6 +64,7 @@ from ansible_collections.rackllama.llm.plugins.module_utils.models import scrub
 from ansible_collections.rackllama.llm.plugins.module_utils.module import exit_with_report, failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.report import report
 from ansible_collections.rackllama.llm.plugins.module_utils.services import verification
+from ansible_collections.rackllama.llm.plugins.module_utils.storage.checks import volume_checks
 
 
 def main() -> None:
@@ -76,7 +78,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     with failing_clearly(module, "verification"):
-        checks = settled_checks() + verification.service_checks()
+        checks = [*settled_checks(), *volume_checks(), *verification.service_checks()]
         if module.params["scrubbed_store"]:  # before a model is asked, and with it what is damaged
             checks += scrub.blob_checks(Path(module.params["scrubbed_store"]))
         if module.params["models"]:

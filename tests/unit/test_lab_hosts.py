@@ -11,6 +11,7 @@ from rackllama.lab.hosts import (
     Host,
     Lab,
     Plan,
+    check_devices,
     check_name,
     free_addresses,
     free_subnet,
@@ -178,3 +179,16 @@ def test_the_inventory_of_a_lab_is_that_of_any_other_maker_of_hosts(tmp_path):
     }
     assert inventory_groups(lab.inventory).groups["serving"] == ["lab1", "lab2"]
     assert inventory_groups(lab.inventory).groups["gateway"] == ["lab1"]
+
+
+def test_a_device_is_handed_to_the_one_host_and_its_host_is_made_otherwise():
+    assert "--device=/dev/loop3" in run_arguments(host(1), ["/dev/loop3"])
+    assert made_from("recipe", ["/dev/loop3"]) != made_from("recipe")
+
+
+def test_only_a_block_device_is_handed_and_to_one_host_alone():
+    with pytest.raises(RackllamaError, match="two hosts would write to the same device"):
+        check_devices(["/dev/loop3"], 2)
+    with pytest.raises(RackllamaError, match="/dev/null is no block device"):
+        check_devices(["/dev/null"], 1)
+    check_devices([], 5)

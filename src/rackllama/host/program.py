@@ -5,6 +5,7 @@ status            how far each model's landing is
 scrub STORE       read every blob below an OLLAMA_MODELS, and name the damaged ones
 key …             create, list and revoke the keys of the gateway on this host
 certificate FILE  give a service the certificate and key that the file names, if they have changed
+models-volume     make the volume for models ready to be mounted, at boot
 webui-data DIR    keep or bring back the database of Open WebUI, before the release that is current is started
 """
 
@@ -26,6 +27,7 @@ from .models.model import LANDINGS, PROGRESS, bring, wanted_model
 from .models.scrub import blob_checks
 from .proxies import require_proxies
 from .stop import StoppedError, stop_on_signals
+from .storage import volume
 from .webui.webui_data import make_ready
 
 EXIT_OK, EXIT_FAILED, EXIT_CANNOT, EXIT_STOPPED = 0, 1, 2, 130
@@ -43,6 +45,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     scrub = commands.add_parser("scrub", help="read every blob of a store, and name the damaged ones")
     scrub.add_argument("store", type=Path, help="the folder that OLLAMA_MODELS names")
     gateway_program.add_commands(commands)
+    commands.add_parser("models-volume", help="make the volume for models ready to be mounted, at boot")
     webui = commands.add_parser("webui-data", help="make Open WebUI's database ready for the release that is current")
     webui.add_argument("data", type=Path, help="its DATA_DIR")
     webui.add_argument("current", type=Path, help="the link to the release that is to be started")
@@ -53,6 +56,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "scrub": lambda: _scrub(arguments.store),
         "key": lambda: gateway_program.run_key(arguments),
         "certificate": lambda: gateway_program.run_certificate(arguments),
+        "models-volume": _models_volume,
         "webui-data": lambda: _webui_data(arguments.data, arguments.current),
     }
     try:
@@ -110,6 +114,13 @@ def _scrub(store: Path) -> int:
         print(json.dumps({"id": check.id, "ok": check.ok, "found": check.found, "remedy": check.remedy}), flush=True)
         damaged += [] if check.ok else [check.id]
     return EXIT_FAILED if damaged else EXIT_OK
+
+
+def _models_volume() -> int:
+    os.umask(0o022)
+    for words in volume.make_ready():
+        print(words, flush=True)
+    return EXIT_OK
 
 
 def _webui_data(data: Path, current: Path) -> int:

@@ -24,6 +24,9 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     start = lab.add_parser("start", help="have a lab with so many hosts, booted and reachable by SSH")
     _add_name(start)
     _add_size(start)
+    start.add_argument(
+        "--device", action="append", default=[], metavar="DEVICE", help="a block device that its one host gets"
+    )
     start.set_defaults(run=_start)
 
     up = lab.add_parser("up", help="a lab, converged by playbooks/site.yml, and a question answered by its model")
@@ -86,7 +89,7 @@ def _shell(arguments: argparse.Namespace) -> int:
 
 
 def _start(arguments: argparse.Namespace) -> int:
-    lab = start_lab(arguments.name, arguments.hosts, arguments.suite, Stopwatch(Progress()))
+    lab = start_lab(arguments.name, arguments.hosts, arguments.suite, Stopwatch(Progress()), arguments.device)
     for host in lab.hosts:
         print(f"{host.name} {host.address} {host.state}")
     return 0

@@ -111,18 +111,21 @@ class Plan:
     keep: tuple[Host, ...]
 
 
-def start(name: str, count: int, suite: str) -> Lab:
+def start(name: str, count: int, suite: str, devices: Sequence[str] = ()) -> Lab:
     """Have the lab `name` with `count` hosts of that Debian suite, all booted and reachable by SSH.
 
-    Hosts that are as wanted are left alone. Raises RackllamaError for what this machine lacks or refuses.
+    `devices` are block devices of this machine that its one host gets. Hosts that are as wanted are left alone.
+    Raises RackllamaError for what this machine lacks or refuses.
     """
     check_name(name)
+    check_devices(devices, count)
     ensure_packages(LAB_PACKAGES)
     require_podman()
     with _lock():
         recipe = machine_recipe(suite)
         subnet = _ensure_network()
-        wanted = [Host(name, number, subnet.network_address, suite, made_from(recipe.digest)) for number in _to(count)]
+        made = made_from(recipe.digest, devices)
+        wanted = [Host(name, number, subnet.network_address, suite, made) for number in _to(count)]
         steps = plan(wanted, all_hosts(), subnet)
         check_room(len(steps.create), _container_folder())
         if steps.create:
@@ -133,7 +136,7 @@ def start(name: str, count: int, suite: str) -> Lab:
             _remove(host)
         for host in steps.create:
             say(f"starting {host.name} at {host.address}")
-            podman(*run_arguments(host), what=f"starting {host.name}")
+            podman(*run_arguments(host, devices), what=f"starting {host.name}")
         for host in steps.restart:
             say(f"starting {host.name} again at {host.address}")
             podman("start", host.container, what=f"starting {host.name}")
@@ -201,6 +204,15 @@ def check_name(name: str) -> None:
         raise RackllamaError(
             f"{name!r} cannot name a lab", "use lower-case letters, digits and hyphens, from a letter to a letter"
         )
+
+
+def check_devices(devices: Sequence[str], count: int) -> None:
+    """Raise RackllamaError unless these are block devices, and one host alone is to get them."""
+    if devices and count != 1:
+        raise RackllamaError("two hosts would write to the same device", "make a lab of one host, or without --device")
+    for device in devices:
+        if not Path(device).is_block_device():
+            raise RackllamaError(f"{device} is no block device", "make one: losetup --find --show FILE")
 
 
 def parse_hosts(containers: Iterable[dict[str, Any]]) -> list[Host]:
@@ -272,13 +284,13 @@ def networks_subnets(networks: Iterable[dict[str, Any]]) -> list[IPv4Network]:
     return [subnet for subnet in map(ipaddress.ip_network, subnets) if isinstance(subnet, IPv4Network)]
 
 
-def made_from(image_recipe: str) -> str:
+def made_from(image_recipe: str, devices: Sequence[str] = ()) -> str:
     """What changes when a host would be made otherwise: from another image, or with other arguments."""
-    arguments = run_arguments(Host("any", 1, IPv4Address("192.0.2.1"), "any", ""))
+    arguments = run_arguments(Host("any", 1, IPv4Address("192.0.2.1"), "any", ""), devices)
     return hashlib.sha256(json.dumps([image_recipe, arguments]).encode()).hexdigest()[:16]
 
 
-def run_arguments(host: Host) -> list[str]:
+def run_arguments(host: Host, devices: Sequence[str] = ()) -> list[str]:
     """The arguments of `podman` that make the host and boot it."""
     labels = {"": host.lab, ".number": host.number, ".address": host.address, ".suite": host.suite, ".made": host.made}
     return [
@@ -286,6 +298,7 @@ def run_arguments(host: Host) -> list[str]:
         *(f"--network={NETWORK}", f"--ip={host.address}", f"--mac-address={mac_address(host.address)}"),
         *(f"--label=rackllama.lab{key}={value}" for key, value in labels.items()),
         *RUN_FLAGS,
+        *(f"--device={device}" for device in devices),
         image_name(host.suite),
     ]
 

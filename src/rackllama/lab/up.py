@@ -6,7 +6,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,12 +65,12 @@ class Converged:
         return ", ".join(f"{count} tasks changed {host}" for host, count in self.changed.items())
 
 
-def start_lab(name: str, count: int, suite: str, watch: Stopwatch) -> hosts.Lab:
+def start_lab(name: str, count: int, suite: str, watch: Stopwatch, devices: Sequence[str] = ()) -> hosts.Lab:
     """Have a lab that can be converged: the depot filled, the hosts booted, the depot served to them."""
     with watch.part("depot"):
         fill(watch.progress)
     with watch.part("hosts"):
-        lab = hosts.start(name, count, suite)
+        lab = hosts.start(name, count, suite, devices)
         ensure_serving(hosts.network_gateway())
     return lab
 
