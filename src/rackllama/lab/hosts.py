@@ -299,6 +299,8 @@ def run_arguments(host: Host, devices: Sequence[str] = ()) -> list[str]:
         *(f"--label=rackllama.lab{key}={value}" for key, value in labels.items()),
         *RUN_FLAGS,
         *(f"--device={device}" for device in devices),
+        # Where lsblk finds what a device is; podman hides it, as containers have no disks.
+        *(["--security-opt=unmask=/sys/dev/block"] if devices else []),
         image_name(host.suite),
     ]
 

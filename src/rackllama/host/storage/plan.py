@@ -334,4 +334,4 @@ def _remedy_for_use(disk: Disk, used: Sequence[str]) -> str:
 def _remedy_for_data(disk: Disk) -> str:
     if any(each.kind == "LVM2_member" for each in disk.content.signatures):
         return f"remove its volume group (vgremove), or lose it: storage_overwrite_serials: [{disk.identity}]"
-    return f"save what is needed of {disk.path}, then lose the rest: storage_overwrite_serials: [{disk.identity}]"
+    return f"save what is needed of {disk.path}, or lose it: storage_overwrite_serials: [{disk.identity}]"

@@ -18,7 +18,7 @@ from .declaration import DECLARATION, WantedVolume, wanted_volume
 from .plan import ASSEMBLE, CREATE, DESTRUCTIVE, FORMAT, MOUNT, STOP, WIPE, Found, Step, plan, target_node
 
 ROUNDS = 4  # an array is assembled, and then seen; a device is wiped, and then blank
-BOOT_SECONDS = 60
+BOOT_SECONDS = 30
 HEAD_BYTES = 1 << 20
 RAID_LOG_STRIPE = "su=8b"  # the log takes no stripe as large as md's chunk of 512 KiB
 PRIVATE_MOUNT = Path("/run/rackllama/volume")
