@@ -33,6 +33,7 @@ FORGET = (
     "/etc/systemd/system/rackllama-volume.service /srv/models; systemctl daemon-reload; true"
 )
 AT_HEAD = "dd of={image} bs=1 conv=notrunc status=none"
+TOOLS = "apt-get update -qq && apt-get install -y -qq --no-install-recommends xfsprogs"
 PARTITIONED = (
     f"printf '\\0\\0\\0\\0\\203\\0\\0\\0\\0\\10\\0\\0\\0\\0\\20\\0\\0' | {AT_HEAD} seek=446; "
     f"printf '\\125\\252' | {AT_HEAD} seek=510"
@@ -150,7 +151,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DiskHost]:
     node = run(as_root(["losetup", "--find", "--show", str(image)])).strip()
     try:
         lab = start_lab(LAB, 1, "bookworm", Stopwatch(Progress()), [node])
-        yield DiskHost(lab, node, image)
+        made = DiskHost(lab, node, image)
+        made.run(TOOLS)
+        yield made
     finally:
         stop_lab(LAB)
         run(as_root(["losetup", "--detach", node]))
@@ -265,7 +268,7 @@ def test_a_wiped_instance_store_is_made_anew_at_boot_and_a_missing_one_stops_onl
     fresh.blank()
     fresh.boot()
     told = fresh.run("journalctl -b -u rackllama-volume --output cat")
-    landed = _eventually(fresh, f"find {MODELS}/manifests/registry.ollama.ai/library", "gemma3")
+    landed = _eventually(fresh, f"find {MODELS}/manifests", "library/gemma3")
     owner = fresh.run(f"stat --format '%U %a' {MODELS}")
 
     fresh.shut_down()

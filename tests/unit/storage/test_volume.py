@@ -71,7 +71,7 @@ def test_a_lost_volume_stops_neither_the_boot_nor_waits_for_ever():
     assert "Options=noatime,nofail" in files["srv-models.mount"]
     assert "What=/dev/disk/by-label/rackllama" in files["srv-models.mount"]
     assert "After=rackllama-volume.service" in files["srv-models.mount"]
-    assert "JobRunningTimeoutSec=180" in files["90-rackllama.conf"]
+    assert "JobRunningTimeoutSec=120" in files["90-rackllama.conf"]
     assert files["90-rackllama-volume.rules"] is None
 
 
@@ -96,6 +96,7 @@ class Host:
         monkeypatch.setattr(volume, "declared", lambda: wanted)
         monkeypatch.setattr(volume, "_zero_head", lambda _: None)
         monkeypatch.setattr(volume.systemd, "run", self.run)
+        monkeypatch.setattr(volume.shutil, "which", lambda program: program)
 
     @property
     def now(self):
@@ -115,6 +116,14 @@ def test_a_wiped_disk_is_made_anew_at_boot_where_that_is_declared(monkeypatch, t
     assert volume.make_ready(0) == ["make the xfs file system rackllama on /dev/sdb"]
     assert host.commands == ["mkfs.xfs", "mount", "umount"]
     assert state.record() == Record(finished=True, disks=(("S1", 100 * GIB),))
+
+
+def test_nothing_is_wiped_where_the_program_to_go_on_with_is_missing(monkeypatch, tmp_path):
+    host = Host(monkeypatch, tmp_path, REBUILT, Found((BLANK,)))
+    monkeypatch.setattr(volume.shutil, "which", lambda _: None)
+    with pytest.raises(RackllamaError, match=r"mkfs\.xfs is not installed"):
+        volume.make_ready(0)
+    assert (host.commands, state.record()) == ([], None)
 
 
 def test_a_wiped_disk_stays_blank_where_it_is_not(monkeypatch, tmp_path):

@@ -59,7 +59,7 @@ def look(wanted: WantedVolume) -> Found:
     """All that the plan for this volume depends on. Raises RackllamaError where a disk is not there."""
     blocks = blocks_here()
     chosen = chosen_blocks(wanted, blocks)
-    disks = tuple(_disk(path, block) for path, block in chosen)
+    disks = tuple(_disk(path, block, wanted.array_name) for path, block in chosen)
     array = _array(wanted, disks, [block for _, block in chosen])
     mounted = mounted_at(wanted.mount_dir)
     ours = {block.path for _, block in chosen for block in block.everything}
@@ -214,7 +214,7 @@ def _named_block(path: str, blocks: Sequence[Block]) -> Block:
     return block
 
 
-def _disk(path: str, block: Block) -> Disk:
+def _disk(path: str, block: Block, array_name: str) -> Disk:
     held = content(block.path)
     return Disk(
         path=path,
@@ -222,7 +222,7 @@ def _disk(path: str, block: Block) -> Disk:
         size=block.size,
         serial=block.serial,
         content=held,
-        member=_member(block.path, held),
+        member=_member(block.path, held, array_name),
         children=tuple(_children(block)),
         mounts=(block.mount,) if block.mount else (),
         busy=_is_busy(block.path),
@@ -238,13 +238,15 @@ def _children(block: Block) -> Iterator[Child]:
         yield Child(child.path, child.kind, () if below else child.mounts)
 
 
-def _member(node: str, held: Content) -> Optional[Member]:
-    """The array that a disk is a member of; where there is no mdadm, only by its name."""
-    labels = [each.label for each in held.signatures if each.kind == RAID_MEMBER]
-    if not labels:
+def _member(node: str, held: Content, array_name: str) -> Optional[Member]:
+    """The array that a disk is a member of; where there is no mdadm, only its name, and never ours."""
+    names = [each.label.split(":")[-1] for each in held.signatures if each.kind == RAID_MEMBER]
+    if not names:
         return None
     said = ask("mdadm", "--examine", "--export", node)
-    return parse_examine(said) if said else Member(labels[0].split(":")[-1], uuid="", devices=0)
+    if said is None and array_name in names:
+        raise RackllamaError(f"mdadm does not tell of the array on {node}", "install the package mdadm")
+    return parse_examine(said) if said else Member(names[0], uuid="", devices=0)
 
 
 def _array(wanted: WantedVolume, disks: Sequence[Disk], blocks: Sequence[Block]) -> Optional[Array]:

@@ -15,7 +15,7 @@ from .declaration import DECLARATION, WantedVolume
 
 MARK = "# Written by rackllama; changes are lost at the next converge.\n"
 READY_UNIT = "rackllama-volume.service"
-DEVICE_SECONDS = 180  # from the start of the boot; the unit that makes it ready has its say before
+DEVICE_SECONDS = 120  # from the start of the boot; the unit that makes it ready has its say before
 RULES = Path("/etc/udev/rules.d/90-rackllama-volume.rules")
 BY_LABEL = "/dev/disk/by-label"
 UNESCAPED = frozenset(string.ascii_letters + string.digits + ":_.")

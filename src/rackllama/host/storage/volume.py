@@ -159,6 +159,7 @@ def _bring(wanted: WantedVolume, choose: Callable[[List[Step]], List[Step]]) -> 
         if not steps:
             _write_record(found, finished=True)
             return done
+        _require_programs(wanted, steps)
         if any(step.action in DESTRUCTIVE for step in steps):
             _write_record(found, finished=False)
         for step in steps:
@@ -168,6 +169,16 @@ def _bring(wanted: WantedVolume, choose: Callable[[List[Step]], List[Step]]) -> 
     raise RackllamaError(
         f"the disks do not become what they ought to: {steps[-1].words}", "see on the host: lsblk --fs; journalctl -k"
     )
+
+
+def _require_programs(wanted: WantedVolume, steps: List[Step]) -> None:
+    """Raise RackllamaError where a program for one of the steps is missing: before the first, which may wipe."""
+    maker = f"mkfs.{wanted.filesystem}"
+    needed = {FORMAT: maker, CREATE: "mdadm", ASSEMBLE: "mdadm", STOP: "mdadm"}
+    packages = {"mkfs.xfs": "xfsprogs", "mkfs.ext4": "e2fsprogs", "mdadm": "mdadm"}
+    for program in (needed[step.action] for step in steps if step.action in needed):
+        if not shutil.which(program):
+            raise RackllamaError(f"{program} is not installed", f"install the package {packages[program]}")
 
 
 def _do(wanted: WantedVolume, step: Step, disks: int) -> None:
