@@ -68,6 +68,16 @@ print(json.dumps(change.words))
 change.carry_out()
 END
 """
+SWAP = f"""python3 - <<'END'
+import sys
+sys.path.insert(0, "{PROGRAM}")
+from rackllama_host.storage import swap
+for gib in (0.0625, 0.0625, 0.125):
+    change = swap.change(gib, "/var/lib/rackllama/swapfile")
+    print(change.steps)
+    change.carry_out()
+END
+"""
 AT_WORK = "systemctl list-jobs --no-legend | grep -qE 'srv-models|rackllama|engine|by.*label'"
 SETTLED = f"while {AT_WORK}; do sleep 1; done"
 STATE = {
@@ -75,8 +85,9 @@ STATE = {
     "mount": "findmnt --noheadings --output SOURCE,FSTYPE,LABEL /srv/models",
     "files": "find /srv/models | sort",
     "read_ahead": "blockdev --getra $(findmnt --noheadings --output SOURCE /srv/models)",
+    "swap": "tail -n +2 /proc/swaps",
     "array": f"mdadm --examine --export {DISKS[0]}",
-    "lsblk": "lsblk --output PATH,TYPE,SIZE,MODEL,SERIAL,LABEL,MOUNTPOINT",
+    "lsblk": "lsblk --output NAME,PATH,TYPE,SIZE,MODEL,SERIAL,LABEL,MOUNTPOINT",
     "journal": "journalctl -b -u rackllama-volume -u srv-models.mount --output cat --no-pager",
 }
 
@@ -167,7 +178,8 @@ def _make_root(folder: Path) -> None:
     (folder / "program.tar").write_bytes(b64decode(release["content"]))
     hooks = (
         'chroot "$1" useradd --system ollama',
-        'chroot "$1" systemctl -q mask serial-getty@ttyS0.service; chroot "$1" systemctl -q enable script.service engine.service',
+        'chroot "$1" systemctl -q mask serial-getty@ttyS0.service',
+        'chroot "$1" systemctl -q enable script.service engine.service',
         f'mkdir -p "$1/opt/rackllama/current" && tar -xf {folder}/program.tar -C "$1/opt/rackllama/current"',
     )
     run(as_root(["chmod", "-R", "u=rwX,go=rX", str(tree)]))

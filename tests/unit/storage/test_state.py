@@ -7,7 +7,7 @@ import pytest
 from rackllama.host.errors import RackllamaError
 from rackllama.host.storage import state
 from rackllama.host.storage.declaration import WantedVolume
-from rackllama.host.storage.plan import Member, Signature
+from rackllama.host.storage.plan import Child, Member, Signature
 
 GIB = 1 << 30
 EXAMINED = """MD_LEVEL=raid0
@@ -91,6 +91,16 @@ def test_what_is_in_partitions_and_on_top_of_them_is_seen():
     top = blocks(device("/dev/sdb", children=[part, device("/dev/sdb2", "part", mountpoint="[SWAP]")]))[0]
     assert top.mounts == ("/secret", "[SWAP]")
     assert [block.path for block in top.everything] == ["/dev/sdb", "/dev/sdb1", "/dev/mapper/c", "/dev/sdb2"]
+    assert list(state._children(top)) == [
+        Child("/dev/mapper/c", "crypt", ("/secret",)),
+        Child("/dev/sdb1", "part"),
+        Child("/dev/sdb2", "part", ("[SWAP]",)),
+    ]
+
+
+def test_lsblk_is_asked_for_a_tree():
+    """Without NAME among the columns it tells of no children."""
+    assert state.LSBLK[-1].split(",")[0] == "NAME"
 
 
 @pytest.mark.parametrize("size", [4096, 16 << 20, 17 << 20, 20 << 20, GIB, 4000 * GIB])

@@ -7,6 +7,7 @@ import pytest
 from rackllama.host.errors import RackllamaError
 from rackllama.host.storage import swap
 from rackllama.host.storage.swap import FoundSwap, SwapFile, plan
+from rackllama.host.systemd import UnitState
 
 GIB = 1 << 30
 WANTED = SwapFile("/swap", 16 * GIB)
@@ -58,3 +59,29 @@ def test_only_what_is_still_missing_needs_room(tmp_path, monkeypatch):
     monkeypatch.setattr(swap, "recorded", lambda: SwapFile(str(file), 4096))
     assert swap.room_needed(1, str(file)) == GIB - 4096
     assert swap.room_needed(1, str(tmp_path / "other")) == GIB
+
+
+@pytest.fixture
+def units(tmp_path, monkeypatch):
+    """A host that had a swap file of 64 KiB, with its unit; systemd is asked nothing."""
+    monkeypatch.setattr(swap, "UNITS", tmp_path)
+    monkeypatch.setattr(swap, "RECORD", tmp_path / "swap.json")
+    monkeypatch.setattr(swap, "ask", lambda *_: "ext4")
+    monkeypatch.setattr(swap.systemd, "run", lambda *_, **__: subprocess.CompletedProcess((), 0, ""))
+    monkeypatch.setattr(swap.systemd, "unit_state", lambda _: UnitState(True, False, True, False, 0, 0))
+    swap.change((1 << 16) / GIB, str(tmp_path / "swapfile")).carry_out()
+    return tmp_path
+
+
+def test_another_size_gets_its_unit_as_well(units):
+    change = swap.change((1 << 17) / GIB, str(units / "swapfile"))
+    change.carry_out()
+    assert change.steps == ["drop", "make", "use"]
+    assert (units / "swapfile").stat().st_size == 1 << 17
+    assert [path.name for path in units.glob("*.swap")] == [swap._unit(swap.recorded())]
+
+
+def test_what_is_taken_away_leaves_nothing(units):
+    change = swap.change(0, str(units / "swapfile"))
+    change.carry_out()
+    assert (change.words, list(units.iterdir())) == ([f"take away the swap file {units}/swapfile"], [])

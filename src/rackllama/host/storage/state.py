@@ -16,7 +16,8 @@ from ..hardware.machine import ask
 from .declaration import WantedVolume
 from .plan import RAID_MEMBER, Array, Child, Content, Disk, Found, Member, Record, Signature
 
-LSBLK = ("lsblk", "--json", "--bytes", "--output", "PATH,TYPE,SIZE,MODEL,SERIAL,LABEL,MOUNTPOINT")
+# Only with NAME among them is it a tree, without which nothing would be seen on top of a disk.
+LSBLK = ("lsblk", "--json", "--bytes", "--output", "NAME,PATH,TYPE,SIZE,MODEL,SERIAL,LABEL,MOUNTPOINT")
 # What clouds call disks that a stop of the machine wipes. Google's lasting disks are "nvme_card-pd".
 INSTANCE_STORE = re.compile(r"Amazon EC2 NVMe Instance Storage|nvme card\d*|Microsoft NVMe Direct Disk( v\d+)?")
 RECORD = Path("/var/lib/rackllama/storage/volume.json")

@@ -117,8 +117,9 @@ def change(size_gib: float, path: str) -> SwapChange:
     ours = recorded()
     steps = plan(wanted, ours, look(path))
     text = _unit_text(wanted) if wanted else None
-    if wanted and text == read_text(UNITS / _unit(wanted)) and systemd.unit_state(_unit(wanted)).enabled:
-        text = None
+    # What is taken away takes its unit along.
+    if wanted and DROP not in steps and text == read_text(UNITS / _unit(wanted)):
+        text = None if systemd.unit_state(_unit(wanted)).enabled else text
     return SwapChange(wanted, ours, steps, text)
 
 
