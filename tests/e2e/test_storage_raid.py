@@ -48,6 +48,7 @@ ProtectSystem=strict
 [Install]
 WantedBy=multi-user.target
 """
+MODELS = "/srv/models/ollama"
 DISKS = [f"/dev/disk/by-id/nvme-QEMU_NVMe_Ctrl_S{number}" for number in (1, 2)]
 WANTED = {
     "disks": DISKS,
@@ -100,35 +101,38 @@ class Machine:
 
     def boot(self, disks: tuple[int, ...] = (1, 2), **parts: str) -> dict[str, str]:
         """Boot with these disks, run the parts of a script and those of STATE, and tell what each said."""
-        script = "".join(f"echo '<<<{name}'; {{ {part}\n}} 2>&1; echo '>>>'\n" for name, part in parts.items())
-        script += f"{SETTLED}\n" + "".join(
-            f"echo '<<<{name}'; {{ {part}; }} 2>&1; echo '>>>'\n" for name, part in STATE.items()
+        asked = {**parts, **STATE}
+        script = f"{SETTLED}\n" + "".join(
+            f"echo '<<<{name}'; {{ {part}\n}} 2>&1; echo '>>>'\n" for name, part in asked.items()
         )
         (self.folder / "script").write_bytes(script.encode().ljust(SCRIPT_BYTES, b"\0"))
         results = self.folder / "results"
+        drives = [f"file={self.folder / name},format=raw,if=virtio" for name in ("root.img", "script")]
+        drives += [f"file={self.disk(number)},format=raw,if=none,id=d{number}" for number in disks]
+        devices = [f"nvme,serial=S{number},drive=d{number}" for number in disks]
         argv = [
-            "qemu-system-x86_64",
-            "-M",
-            "q35",
-            "-accel",
-            "tcg,thread=multi",
-            "-cpu",
-            "max",
-            "-smp",
-            "2",
-            "-m",
-            "1024",
-        ]
-        argv += ["-display", "none", "-monitor", "none", "-no-reboot", "-net", "none"]
-        argv += ["-serial", f"file:{self.folder / 'console'}", "-serial", f"file:{results}"]
-        argv += ["-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd")]
-        argv += ["-append", "console=ttyS0 root=/dev/vda rw quiet systemd.show_status=0 loglevel=3"]
-        argv += [f"-drive=file={self.folder / name},format=raw,if=virtio" for name in ("root.img", "script")]
-        for number in disks:
-            argv += [f"-drive=file={self.disk(number)},format=raw,if=none,id=d{number}"]
-            argv += [f"-device=nvme,serial=S{number},drive=d{number}"]
-        argv = [
-            part for arg in argv for part in (arg.split("=", 1) if arg.startswith(("-drive=", "-device=")) else [arg])
+            *[
+                "qemu-system-x86_64",
+                "-M",
+                "q35",
+                "-accel",
+                "tcg,thread=multi",
+                "-cpu",
+                "max",
+                "-smp",
+                "2",
+                "-m",
+                "1024",
+                "-no-reboot",
+                "-net",
+                "none",
+            ],
+            *("-display", "none", "-monitor", "none"),
+            *("-serial", f"file:{self.folder / 'console'}", "-serial", f"file:{results}"),
+            *("-kernel", str(self.folder / "vmlinuz"), "-initrd", str(self.folder / "initrd")),
+            *("-append", "console=ttyS0 root=/dev/vda rw quiet systemd.show_status=0 loglevel=3"),
+            *(part for drive in drives for part in ("-drive", drive)),
+            *(part for device in devices for part in ("-device", device)),
         ]
         subprocess.run(argv, check=True, timeout=BOOT_SECONDS, capture_output=True)
         said = results.read_text(errors="replace").replace("\r", "")
@@ -194,7 +198,7 @@ def _make_root(folder: Path) -> None:
 
 def test_two_disks_become_a_raid_0_that_outlives_boots_and_comes_back_where_it_was_wiped(machine: Machine) -> None:
     made = machine.boot(
-        first=CHANGE, second=CHANGE, keep="install -d -o ollama /srv/models/ollama; touch /srv/models/ollama/kept"
+        swapped=SWAP, first=CHANGE, second=CHANGE, keep=f"install -d -o ollama {MODELS}; touch {MODELS}/kept"
     )
     booted = machine.boot(third=CHANGE)
     without = machine.boot(disks=(1,))
@@ -203,6 +207,7 @@ def test_two_disks_become_a_raid_0_that_outlives_boots_and_comes_back_where_it_w
         machine.blank(number)
     wiped = machine.boot(fourth=CHANGE)
 
+    assert made["swapped"].split("\n") == ["['make', 'use']", "[]", "['drop', 'make', 'use']"], made
     assert "make the RAID 0 rackllama-raid0 of" in made["first"], made
     assert made["second"] == "[]", made
     assert made["mount"].split()[1:] == ["xfs", "rackllama"], made
@@ -210,15 +215,17 @@ def test_two_disks_become_a_raid_0_that_outlives_boots_and_comes_back_where_it_w
 
     assert booted["third"] == "[]", booted
     assert booted["units"].split() == ["active", "active", "active"], booted
+    assert booted["swap"].split()[:2] == ["/var/lib/rackllama/swapfile", "file"], booted
     assert booted["read_ahead"] == "4096", booted
-    assert "/srv/models/ollama/kept" in booted["files"], booted
+    assert f"{MODELS}/kept" in booted["files"], booted
 
-    assert without["units"].split() == ["failed", "failed", "inactive"] or "inactive" in without["units"], without
+    assert without["units"].split() == ["failed", "inactive", "inactive"], without
     assert without["files"] == "/srv/models", without
+    assert f"{DISKS[1]} is not there" in without["journal"], without
 
-    assert "/srv/models/ollama/kept" in again["files"], again
+    assert f"{MODELS}/kept" in again["files"], again
 
     assert "make the RAID 0 rackllama-raid0 of" in wiped["journal"], wiped
     assert wiped["units"].split() == ["active", "active", "active"], wiped
     assert wiped["fourth"] == "[]", wiped
-    assert wiped["files"].split() == ["/srv/models", "/srv/models/ollama"], wiped
+    assert wiped["files"].split() == ["/srv/models", MODELS], wiped

@@ -1,6 +1,7 @@
 """What tools print about disks, and which bytes are looked at before a disk is called blank."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -10,15 +11,7 @@ from rackllama.host.storage.declaration import WantedVolume
 from rackllama.host.storage.plan import Child, Member, Signature
 
 GIB = 1 << 30
-EXAMINED = """MD_LEVEL=raid0
-MD_DEVICES=2
-MD_NAME=ip-10-0-0-7:rackllama-raid0
-MD_ARRAY_SIZE=6.82TiB
-MD_UUID=5d1d5c5f:2a2f3c67:6a8d0c6e:0a3b6b3e
-MD_UPDATE_TIME=1763800000
-MD_DEV_UUID=7cf3d2a1:91b4d2a0:3f1c7c8e:5e6f7a8b
-MD_EVENTS=0
-"""
+RECORDED = Path(__file__).parent / "recorded"
 
 
 def device(path, kind="disk", *, size=GIB, model=None, children=(), **more):
@@ -80,9 +73,19 @@ def test_signatures_are_told_once_a_kind():
 
 
 def test_a_member_tells_the_name_of_its_array_after_that_of_its_host():
-    found = state.parse_examine(EXAMINED)
-    assert found == Member("rackllama-raid0", "5d1d5c5f:2a2f3c67:6a8d0c6e:0a3b6b3e", 2)
+    found = state.parse_examine((RECORDED / "raid0-examine.txt").read_text("utf-8"))
+    assert found == Member("rackllama-raid0", "2fc8b860:4fabb829:c89da579:e602286f", 2)
     assert state.parse_examine("") is None
+    signatures = state.parse_wipefs((RECORDED / "raid0-wipefs.json").read_text("utf-8"))
+    assert signatures == (Signature("linux_raid_member", "gpu1:rackllama-raid0"),)
+
+
+def test_an_array_is_seen_on_each_of_its_members():
+    there = state.parse_lsblk((RECORDED / "raid0-lsblk.json").read_text("utf-8"))
+    members = [block for block in there if block.children]
+    assert [(block.path, block.serial) for block in members] == [("/dev/nvme0n1", "S1"), ("/dev/nvme1n1", "S2")]
+    array = Child("/dev/md127", "raid0", ("/srv/models",))
+    assert [list(state._children(block)) for block in members] == [[array], [array]]
 
 
 def test_what_is_in_partitions_and_on_top_of_them_is_seen():

@@ -41,6 +41,17 @@ def test_nothing_declared_is_nothing_to_do():
     assert (bool(change), change.words) == (False, [])
 
 
+def test_a_boot_that_is_still_at_the_volume_is_waited_for_and_not_for_ever(monkeypatch):
+    states = iter(["activating", "active", "active"])
+    monkeypatch.setattr(volume.time, "sleep", lambda _: None)
+    monkeypatch.setattr(volume.systemd, "active_state", lambda _: next(states))
+    volume._await_boot(WANTED)
+    monkeypatch.setattr(volume, "BOOT_SECONDS", -1)
+    monkeypatch.setattr(volume.systemd, "active_state", lambda _: "activating")
+    with pytest.raises(RackllamaError, match="is still at work"):
+        volume._await_boot(WANTED)
+
+
 def test_a_declaration_is_the_same_after_it_was_written_down_but_for_what_may_go():
     wanted = wanted_volume({**GIVEN, "overwrite_serials": ["S1"], "read_ahead_kib": 128})
     assert wanted_volume(wanted.as_data()) == replace(wanted, overwrite=())

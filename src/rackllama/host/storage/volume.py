@@ -55,8 +55,6 @@ class VolumeChange:
 
     def carry_out(self) -> None:
         """Make it so; what is interrupted is gone on with by the next run."""
-        if systemd.active_state(units.READY_UNIT) == "activating":
-            raise RackllamaError(f"{units.READY_UNIT} is at work on the disks", "wait for it to end, and run again")
         _bring(self.wanted, lambda steps: [step for step in steps if step.action != MOUNT])
         for path, (_, after) in self.files.items():
             if after is None:
@@ -77,6 +75,7 @@ def change(wanted: WantedVolume, python: str) -> VolumeChange:
     """What has to change on this host. Raises RackllamaError for all that is in the way."""
     if not wanted.is_declared:
         return VolumeChange(wanted)
+    _await_boot(wanted)
     former = declared()
     if former and former.mount_dir != wanted.mount_dir and state.mounted_at(former.mount_dir):
         raise RackllamaError(
@@ -97,6 +96,18 @@ def change(wanted: WantedVolume, python: str) -> VolumeChange:
         tuple(unit for unit in enable if not systemd.unit_state(unit).enabled),
         _missing_read_ahead(wanted, target_node(found) if not steps else ""),
     )
+
+
+def _await_boot(wanted: WantedVolume) -> None:
+    """Let a boot that is still at the volume end what it does. Raises RackllamaError where that takes too long."""
+    deadline = time.monotonic() + 2 * BOOT_SECONDS
+    while "activating" in (systemd.active_state(unit) for unit in (units.READY_UNIT, units.mount_unit(wanted))):
+        if time.monotonic() > deadline:
+            raise RackllamaError(
+                f"{units.READY_UNIT} is still at work on the disks",
+                f"wait for it to end, and run again; or see on the host: systemctl status {units.READY_UNIT}",
+            )
+        time.sleep(1)
 
 
 def declared() -> Optional[WantedVolume]:
