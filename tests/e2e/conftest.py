@@ -24,6 +24,8 @@ from rackllama.lab.podman import podman
 from rackllama.lab.tunnel import tunnel
 from rackllama.lab.up import OLLAMA_PORT, Stopwatch, ask, changed_tasks, start_converge, start_lab, stop_lab
 
+from ..gpu_host.bench import bench, gpu_host  # noqa: F401 - fixtures
+
 LAB = "etoe"
 
 
