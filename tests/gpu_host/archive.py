@@ -1,5 +1,7 @@
 """A stand-in for NVIDIA's package archive, on the played host itself: which versions it has, and what is wrong with it.
 
+Headers of kernels come from another one, which the host knows from the start, as it knows Debian's own.
+
 See on_host/make_archive.py for what is real of it.
 """
 
@@ -9,7 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 URL = "http://127.0.0.1:8900"
+KERNELS_KEY = "/etc/apt/keyrings/stand-in-kernels.asc"
+KERNELS_SOURCE = "/etc/apt/sources.list.d/stand-in-kernels.list"
 RIGHT_KEY, OTHER_KEY = "right", "other"
+# The host learns of new headers at once, as a host does that refreshes its lists every day.
+LEARN_KERNELS = f"""
+python3 -c "import urllib.request as u; print(u.urlopen('{URL}/kernels/3bf863cc.pub').read().decode())" >{KERNELS_KEY}
+echo 'deb [signed-by={KERNELS_KEY}] {URL}/kernels/ /' >{KERNELS_SOURCE}
+apt-get -qq update -o Dir::Etc::SourceList={KERNELS_SOURCE} -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0
+"""
 # Suffixes of the fabric manager's packages differ within one branch, and are not the driver's.
 FABRIC_SUFFIXES = {"580.126.20": "-1ubuntu1"}
 PINNABLE = ("580.105.08", "580.126.20")  # those that NVIDIA has a pinning package for
@@ -74,5 +84,5 @@ class Archive:
         described = {name: value for name, value in vars(self).items() if name != "run"}
         self.run(
             f"cat >/opt/stand-in/archive.json <<'EOF'\n{json.dumps(described)}\nEOF\n"
-            "python3 /opt/stand-in/make_archive.py"
+            f"python3 /opt/stand-in/make_archive.py\n{LEARN_KERNELS}"
         )

@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """Makes the stand-in for NVIDIA's package archive, as /opt/stand-in/archive.json describes it, by Debian's own tools.
 
+Beside it another one stands in for Debian's, for the headers of the played kernels; it is as sound as Debian's.
+
 Real: .deb files, index, signature, and what apt and dpkg do with them. Stand-ins: what is in the packages. Names and
 version strings are those of NVIDIA's archive for Debian 12, and so is that dependencies have no upper bound. Not known,
 and made up: what is in nvidia-driver-pinning-<version>, and how its archive names itself in its Release file.
@@ -11,7 +13,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ HOME = Path("/opt/stand-in")
 POOL = HOME / "pool"
 KEYS = HOME / "keys"
 SERVED = Path("/srv/stand-in-archive/debian12/x86_64")
+KERNELS = Path("/srv/stand-in-archive/kernels")
+KERNELS_KEY = "kernels"
 KEY_FILE = "3bf863cc.pub"
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 # What dh_installsystemd writes, shortened. $1 is not looked at: a start that fails fails no installation, as there.
@@ -248,29 +252,35 @@ def wanted_packages(wanted: Mapping[str, Any]) -> Iterator[Package]:
     """All packages of the archive that is described."""
     for version, how in wanted["drivers"].items():
         yield from driver(version, how["suffix"], how["pinning"], how["compiles"])
-    for kernel in wanted["headers"]:
-        yield headers(kernel)
     yield from bystanders()
 
 
-def publish(wanted: Mapping[str, Any], damaged: Sequence[str]) -> None:
-    """Serve the archive that is described, at once."""
-    new = SERVED.with_name("new")
+def publish(
+    folder: Path, packages: Iterable[Package], signed_by: str, key_file: str, damaged: Sequence[str] = ()
+) -> None:
+    """Serve an archive of these packages in that folder, in the place of the one that is there."""
+    new = folder.with_name(f"{folder.name}.new")
     shutil.rmtree(new, ignore_errors=True)
     new.mkdir(parents=True)
-    for package in wanted_packages(wanted):
+    for package in packages:
         shutil.copy(build(package), new)
-    write_indexes(new, wanted["signed_by"], wanted["key_file"])
+    write_indexes(new, signed_by, key_file)
     for name in damaged:
         for path in new.glob(f"{name}_*.deb"):
             damage(path)
-    shutil.rmtree(SERVED, ignore_errors=True)
-    new.rename(SERVED)
+    shutil.rmtree(folder, ignore_errors=True)
+    new.rename(folder)
+
+
+def main() -> None:
+    """Tell a key's fingerprint, or serve what is described."""
+    if sys.argv[1:2] == ["fingerprint"]:
+        sys.stdout.write(fingerprint(sys.argv[2]))
+        return
+    wanted = json.loads((HOME / "archive.json").read_text(encoding="utf-8"))
+    publish(SERVED, wanted_packages(wanted), wanted["signed_by"], wanted["key_file"], wanted["damaged"])
+    publish(KERNELS, map(headers, wanted["headers"]), KERNELS_KEY, KERNELS_KEY)
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] == ["fingerprint"]:
-        sys.stdout.write(fingerprint(sys.argv[2]))
-    else:
-        DESCRIBED = json.loads((HOME / "archive.json").read_text(encoding="utf-8"))
-        publish(DESCRIBED, DESCRIBED["damaged"])
+    main()
