@@ -33,6 +33,7 @@ class Archive:
     drivers: dict[str, dict[str, Any]] = field(default_factory=dict)
     headers: list[str] = field(default_factory=list)
     damaged: list[str] = field(default_factory=list)
+    newer_bystanders: bool = False
     signed_by: str = RIGHT_KEY
     key_file: str = RIGHT_KEY
 
@@ -62,6 +63,11 @@ class Archive:
     def publish_headers(self, *kernels: str) -> None:
         """Have the headers of these kernels, and of no others."""
         self.headers = list(kernels)
+        self.serve()
+
+    def publish_bystanders(self) -> None:
+        """Add newer versions of what has nothing to do with the driver's version."""
+        self.newer_bystanders = True
         self.serve()
 
     def damage(self, *packages: str) -> None:

@@ -39,8 +39,14 @@ def bench(gpu_host: GpuHost) -> Bench:
 def furnished(host: GpuHost, scenario: machine.Scenario = machine.H100_X8) -> Bench:
     """The host as that machine, with the archive as a test finds it."""
     host.play(scenario)
-    archive = Archive(host.run, headers=[host.kernel])
-    for version in VERSIONS[:-1]:
-        archive.add(version)
-    archive.publish(VERSIONS[-1])
-    return Bench(host, archive)
+    made = archive_of(host)
+    made.serve()
+    return Bench(host, made)
+
+
+def archive_of(host: GpuHost) -> Archive:
+    """The archive as a test finds it: VERSIONS, and headers for the running kernel."""
+    made = Archive(host.run, headers=[host.kernel])
+    for version in VERSIONS:
+        made.add(version)
+    return made

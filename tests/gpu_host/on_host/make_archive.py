@@ -25,6 +25,7 @@ SERVED = Path("/srv/stand-in-archive/debian12/x86_64")
 KERNELS = Path("/srv/stand-in-archive/kernels")
 KERNELS_KEY = "kernels"
 KEY_FILE = "3bf863cc.pub"
+COMPANIONS_WITHOUT_BRANCH = 580  # before that, the fabric's packages have the branch in their names
 LIBRARIES = "usr/lib/x86_64-linux-gnu"
 # What dh_installsystemd writes, shortened. $1 is not looked at: a start that fails fails no installation, as there.
 START = "systemctl daemon-reload; systemctl -q enable {unit}; deb-systemd-invoke restart {unit} >/dev/null || true\n"
@@ -128,18 +129,22 @@ def driver(version: str, suffix: str, pinning: bool, compiles: bool) -> Iterator
         },
         {"postinst": START.format(unit=unit), "prerm": STOP.format(unit=unit)},
     )
+    branch = "" if int(version.partition(".")[0]) >= COMPANIONS_WITHOUT_BRANCH else f"-{version.partition('.')[0]}"
+    one = dict.fromkeys(("Provides", "Conflicts", "Replaces"), "fabricmanager")
     unit = "nvidia-fabricmanager.service"
     yield Package(
-        "nvidia-fabricmanager",
+        f"nvidia-fabricmanager{branch}",
         f"{version}{suffix}",
-        files={
+        one,
+        {
             "usr/bin/nv-fabricmanager": source("nv_fabricmanager.py", version=version),
             "usr/share/nvidia/nvswitch/fabricmanager.cfg": "LOG_FILE_NAME=/var/log/fabricmanager.log\n",
             f"lib/systemd/system/{unit}": source(unit),
         },
-        scripts={"postinst": "systemctl daemon-reload\n", "prerm": STOP.format(unit=unit)},
+        {"postinst": "systemctl daemon-reload\n", "prerm": STOP.format(unit=unit)},
     )
-    yield Package("libnvidia-nscq", f"{version}{suffix}", files=library("libnvidia-nscq", version))
+    one = dict.fromkeys(("Provides", "Conflicts", "Replaces"), "nscq")
+    yield Package(f"libnvidia-nscq{branch}", f"{version}{suffix}", one, library("libnvidia-nscq", version))
     if pinning:
         yield pinning_package(version)
 
@@ -169,10 +174,12 @@ def headers(kernel: str) -> Package:
     )
 
 
-def bystanders() -> Iterator[Package]:
+def bystanders(newer: bool) -> Iterator[Package]:
     """What is in the same archive, and has versions of its own."""
-    yield Package("datacenter-gpu-manager-4-core", "1:4.4.1-1", files={"usr/bin/dcgmi": "#!/bin/sh\necho stand-in\n"})
-    yield Package("nvidia-container-toolkit", "1.19.1-1", files={"usr/bin/nvidia-ctk": "#!/bin/sh\necho stand-in\n"})
+    program = "#!/bin/sh\necho stand-in\n"
+    for patch in ("1", "2") if newer else ("1",):
+        yield Package("datacenter-gpu-manager-4-core", f"1:4.4.{patch}-1", files={"usr/bin/dcgmi": program})
+        yield Package("nvidia-container-toolkit", f"1.19.{patch}-1", files={"usr/bin/nvidia-ctk": program})
     cuda = "usr/local/cuda-12.8"
     yield Package("cuda-toolkit-12-8", "12.8.1-1", {"Depends": "cuda-nvcc-12-8 (>= 12.8.1)"})
     nvcc = {f"{cuda}/bin/nvcc": source("nvcc.sh"), f"{cuda}/lib64/libcudart.so": "stand-in\n"}
@@ -252,7 +259,7 @@ def wanted_packages(wanted: Mapping[str, Any]) -> Iterator[Package]:
     """All packages of the archive that is described."""
     for version, how in wanted["drivers"].items():
         yield from driver(version, how["suffix"], how["pinning"], how["compiles"])
-    yield from bystanders()
+    yield from bystanders(wanted["newer_bystanders"])
 
 
 def publish(
