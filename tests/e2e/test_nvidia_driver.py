@@ -30,6 +30,8 @@ SETTLE_SECONDS = 5
 # What keeps the driver's packages where they are.
 LOCKS = "apt-mark showhold; head -100 /etc/apt/preferences.d/* /etc/apt/apt.conf.d/*nvidia*"
 APT = "DEBIAN_FRONTEND=noninteractive apt-get -qq"
+SOURCE = "/etc/apt/sources.list.d/rackllama-nvidia.sources"
+UPDATE = f"{APT} update -o Dir::Etc::SourceList={SOURCE} -o Dir::Etc::SourceParts=- -o APT::Get::List-Cleanup=0"
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ def run_playbook(bench: Bench, playbook: str, *arguments: str, **knobs: Any) -> 
     """Run a playbook on the played host, which comes up again where it is rebooted."""
     given = {
         "nvidia_archive_url": URL,
-        "nvidia_archive_key_fingerprint": bench.archive.fingerprint,
+        "nvidia_archive_fingerprint": bench.archive.fingerprint,
         "nvidia_driver_settle_seconds": SETTLE_SECONDS,
         **knobs,
     }
@@ -158,7 +160,7 @@ def test_what_is_published_later_changes_nothing(driven: Bench) -> None:
     outcome = converge(driven)
     assert (outcome.code, outcome.changed, outcome.reboots) == (0, 0, 0), outcome.output
 
-    host.run(f"{APT} update; {APT} dist-upgrade")
+    host.run(f"{UPDATE}; {APT} dist-upgrade")
     origins = 'Unattended-Upgrade::Origins-Pattern { "site=127.0.0.1"; };'
     host.run(f"echo '{origins}' >/etc/apt/apt.conf.d/60test")
     unattended = "unattended-upgrade --dry-run --verbose"
@@ -432,7 +434,7 @@ def test_a_gpu_that_somebody_uses_is_not_taken_from_them(driven: Bench, stranger
 def test_check_mode_tells_and_changes_nothing(driven: Bench) -> None:
     before, boot = standing(driven.host), driven.host.boot_id()
     driven.archive.publish(NEWER)
-    driven.host.run(f"{APT} update")
+    driven.host.run(UPDATE)
     outcome = converge(driven, NEWER, "--check", "--diff")
     assert (outcome.code, outcome.reboots) == (0, 0), outcome.output
     assert f"+libcuda1 {NEWER}-1" in outcome.output
@@ -447,7 +449,7 @@ def test_a_converge_that_is_cut_off_is_finished_by_the_next(driven: Bench) -> No
     driven.archive.publish(NEWER)
     given = {
         "nvidia_archive_url": URL,
-        "nvidia_archive_key_fingerprint": driven.archive.fingerprint,
+        "nvidia_archive_fingerprint": driven.archive.fingerprint,
         "nvidia_driver_version": NEWER,
     }
     unpacked = f"/usr/src/nvidia-{NEWER}"

@@ -211,10 +211,9 @@ class GpuHost:
 
 
 def ready_host() -> GpuHost:
-    """The played host without a driver and without GPUs: made, or as it was saved when it was made."""
+    """The played host, made and saved as BARE: without a driver and without GPUs. One that was kept is as it is."""
     host = start()
     if host.attempt(f"cat {MADE_FROM}") == (0, _digest()) and _saved(BARE).exists():
-        host.restore(BARE)
         return host
     stop()
     host = start()
@@ -240,6 +239,7 @@ def set_up(host: GpuHost) -> None:
     _send(host, RECORDED, "/opt/stand-in/recorded")
     host.run("apt-get -qq update")
     host.run(f"DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends {' '.join(PACKAGES)}")
+    host.run("apt-get clean")
     for place, stand_in in DIVERTED.items():
         host.run(f"dpkg-divert --quiet --local --rename --divert {place}.real --add {place}")
         host.run(f"ln -s /opt/stand-in/{stand_in} {place}")
