@@ -158,6 +158,15 @@ class GpuHost:
         self.shut_down()
         start()
 
+    def cut_power(self) -> None:
+        """End it at once. What was written stays so, also what no disk would have by then."""
+        podman("kill", "--signal=KILL", self.host.container)
+
+    def has_file(self, path: str) -> bool:
+        """Whether a file is there, asked past SSH."""
+        found = podman("exec", self.host.container, "sh", "-c", f"test -e {path} && echo there || true")
+        return bool(found.strip())
+
     def shut_down(self) -> None:
         """Shut down, and stay so."""
         podman("stop", "--time=60", self.host.container)
