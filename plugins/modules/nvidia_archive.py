@@ -75,7 +75,7 @@ def main() -> None:
         if change and not module.check_mode:
             try:
                 config_files.write(change)
-                manager(source.naming).refresh(source)
+                manager(source.naming).refresh(of_nvidia=True)
             except RackllamaError:
                 config_files.write(before)
                 raise

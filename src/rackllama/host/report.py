@@ -1,6 +1,6 @@
 """The one shape of what a check found: `{"host", "checks": [{"id", "ok", "wanted", "found", "remedy"}]}`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Dict, List, Sequence
 
 
@@ -16,8 +16,9 @@ class Check:
 
 
 def report(host: str, checks: Sequence[Check]) -> Dict[str, Any]:
-    """The report of one host, as plain data."""
-    return {"host": host, "checks": [asdict(check) for check in checks]}
+    """The report of one host, as plain data; what is ok has no remedy."""
+    told = (replace(check, remedy="") if check.ok else check for check in checks)
+    return {"host": host, "checks": [asdict(check) for check in told]}
 
 
 def in_words(document: Dict[str, Any]) -> List[str]:

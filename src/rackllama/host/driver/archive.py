@@ -14,6 +14,7 @@ from .locks import MARK
 from .openpgp import dearmoured, fingerprints
 from .state import os_release
 
+NAME = "rackllama-nvidia"
 LARGEST_KEY_BYTES = 1 << 16
 SOCKET_TIMEOUT_SECONDS = 30
 APT_KEYRING = Path("/etc/apt/keyrings/rackllama-nvidia.asc")
@@ -51,7 +52,6 @@ class ArchiveSource:
     key_url: str
     fingerprint: str
     naming: str
-    name: str = "rackllama-nvidia"
 
     @property
     def path(self) -> Path:
@@ -69,7 +69,7 @@ class ArchiveSource:
         if self.naming == "rhel":
             # Modular filtering would hide all but one stream of the driver; versions are locked one by one.
             return (
-                f"# {MARK}\n[{self.name}]\nname=NVIDIA\nbaseurl={self.url}\nenabled=1\ngpgcheck=1\n"
+                f"# {MARK}\n[{NAME}]\nname=NVIDIA\nbaseurl={self.url}\nenabled=1\ngpgcheck=1\n"
                 f"gpgkey=file://{self.key_path}\nmodule_hotfixes=1\n"
             )
         return f"# {MARK}\nTypes: deb\nURIs: {self.url}\nSuites: /\nSigned-By: {self.key_path}\n"

@@ -1,14 +1,18 @@
 """The driver's kernel module: which kernels have it, of which version and signed by whom; and how it is built."""
 
+import time
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Iterator, Optional, Sequence
 
 from .. import systemd
 from ..errors import RackllamaError
+from ..files import write_atomically
 from ..hardware.machine import ask
 
 MODULE = "nvidia"
 DKMS_LOGS = Path("/var/lib/dkms")
+KEPT_LOG = Path("/var/log/rackllama-driver-build.log")
 LOG_LINES = 15
 
 
@@ -29,12 +33,12 @@ def build(kernels: Sequence[str], version: str, must_be_signed: bool) -> None:
     """
     for kernel in kernels:
         if module_version(kernel) != version:
-            said = systemd.run("dkms", "autoinstall", "-k", kernel, check=False).stdout
-            if module_version(kernel) != version:
-                raise RackllamaError(
-                    f"there is no module of {version} for kernel {kernel} after its build: {_end_of_log(said)}",
-                    "see /var/lib/dkms/nvidia*/*/build/make.log; take another nvidia_driver_version, or another kernel",
-                )
+            with log_kept():
+                systemd.run("dkms", "autoinstall", "-k", kernel, check=False)
+                if module_version(kernel) != version:
+                    raise RackllamaError(
+                        f"DKMS has made no module of {version} for kernel {kernel}", "see why: dkms status"
+                    )
         if must_be_signed and signer(kernel) is None:
             raise RackllamaError(
                 f"the module of {version} for kernel {kernel} is not signed, and Secure Boot would refuse it",
@@ -42,11 +46,24 @@ def build(kernels: Sequence[str], version: str, must_be_signed: bool) -> None:
             )
 
 
+@contextmanager
+def log_kept() -> Iterator[None]:
+    """Where a build fails within, tell the end of its log, and keep it: what takes it back takes its log away."""
+    started = time.time()
+    try:
+        yield
+    except RackllamaError as error:
+        logs = [path for path in DKMS_LOGS.glob("nvidia*/*/build/make.log") if path.stat().st_mtime >= started]
+        if not logs:
+            raise
+        text = max(logs, key=lambda path: path.stat().st_mtime).read_text(encoding="utf-8", errors="replace")
+        write_atomically(KEPT_LOG, text)
+        end = " | ".join(line.strip() for line in text.strip().splitlines()[-LOG_LINES:])
+        raise RackllamaError(
+            f"{error.message}: {end}",
+            f"see {KEPT_LOG}; take another nvidia_driver_version, or a kernel that it knows, and converge again",
+        ) from error
+
+
 def _told(kernel: str, field: str) -> Optional[str]:
     return (ask("modinfo", "-k", kernel, "--field", field, MODULE) or "").strip() or None
-
-
-def _end_of_log(otherwise: str) -> str:
-    logs = sorted(DKMS_LOGS.glob("nvidia*/*/build/make.log"), key=lambda path: path.stat().st_mtime)
-    text = logs[-1].read_text(encoding="utf-8", errors="replace") if logs else otherwise
-    return " | ".join(line.strip() for line in text.strip().splitlines()[-LOG_LINES:])

@@ -3,12 +3,12 @@
 import os
 import subprocess
 from pathlib import Path
-from typing import Dict, List, Mapping, Optional, Protocol, Sequence
+from typing import Dict, List, Mapping, Protocol, Sequence
 
 from ..errors import RackllamaError
 from ..files import read_text
 from . import locks
-from .archive import ArchiveSource
+from .archive import APT_SOURCE, NAME
 from .packages import PackageChange, is_drivers, stands_beside
 
 LOCK_SECONDS = 300
@@ -19,8 +19,8 @@ COLUMNS = ("name", "version", "source")
 class PackageManager(Protocol):
     """A package manager; all that fails is a RackllamaError with what it said."""
 
-    def refresh(self, source: Optional[ArchiveSource] = None) -> None:
-        """Learn what the archives offer: all of them, or this one only."""
+    def refresh(self, of_nvidia: bool = False) -> None:
+        """Learn what the archives offer; or NVIDIA's alone, where a failure is no mere warning."""
 
     def offered(self, names: Sequence[str]) -> Dict[str, List[str]]:
         """The versions that the archives offer: of these packages, and of all that are named like the driver's."""
@@ -41,11 +41,11 @@ class PackageManager(Protocol):
 class Apt:
     """apt, of Debian and Ubuntu."""
 
-    def refresh(self, source: Optional[ArchiveSource] = None) -> None:
+    def refresh(self, of_nvidia: bool = False) -> None:
         """See `PackageManager`."""
-        only = ("-o", f"Dir::Etc::SourceList={source.path}", "-o", "Dir::Etc::SourceParts=-") if source else ()
-        strict = ("-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any") if source else ()
-        _run("apt-get", *only, *strict, "update")
+        only = ("-o", f"Dir::Etc::SourceList={APT_SOURCE}", "-o", "Dir::Etc::SourceParts=-")
+        strict = ("-o", "APT::Get::List-Cleanup=0", "-o", "APT::Update::Error-Mode=any")
+        _run("apt-get", *((*only, *strict) if of_nvidia else ()), "update")
 
     def offered(self, names: Sequence[str]) -> Dict[str, List[str]]:
         """See `PackageManager`."""
@@ -82,9 +82,9 @@ class Apt:
 class Dnf:
     """dnf, of RHEL and its kin. Never run on one: see docs/tested-on.md."""
 
-    def refresh(self, source: Optional[ArchiveSource] = None) -> None:
+    def refresh(self, of_nvidia: bool = False) -> None:
         """See `PackageManager`."""
-        _run("dnf", "--quiet", *(("--disablerepo=*", f"--enablerepo={source.name}") if source else ()), "makecache")
+        _run("dnf", "--quiet", *(("--disablerepo=*", f"--enablerepo={NAME}") if of_nvidia else ()), "makecache")
 
     def offered(self, names: Sequence[str]) -> Dict[str, List[str]]:
         """See `PackageManager`."""

@@ -225,10 +225,11 @@ def _distribution_packages(state: HostState, wanted: WantedDriver) -> Check:
 
 
 def _one_version(state: HostState, _: WantedDriver) -> Check:
+    """Those that rackllama has installed are brought together by the change itself."""
     versions = sorted({found for found in map(driver_version, state.packages.values()) if found})
     return Check(
         "one version",
-        len(versions) <= 1,
+        len(versions) <= 1 or state.is_ours,
         "packages of the driver of one version",
         ", ".join(versions) or "none installed",
         "bring them together first (apt or dnf: downgrade or upgrade those that differ)",
@@ -290,7 +291,7 @@ def _retired_key(state: HostState, _: WantedDriver) -> Check:
 def _users(state: HostState, _: WantedDriver) -> Check:
     others: List[GpuUser] = [user for user in state.users if not user.is_ours]
     ours = sorted({user.unit for user in state.users if user.is_ours})
-    found = ", ".join(map(str, others)) or (f"by {', '.join(ours)}, which are stopped before" if ours else "by nobody")
+    found = ", ".join(map(str, others)) or (f"by {', '.join(ours)}: stopped before" if ours else "by nobody")
     return Check("gpu in use", not others, "by nobody, or by services of rackllama", found, "stop these")
 
 

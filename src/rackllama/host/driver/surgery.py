@@ -71,6 +71,7 @@ def plan_here(state: HostState, wanted: WantedDriver, check_mode: bool) -> Surge
     else:
         if not check_mode:
             packager.refresh()
+            packager.refresh(of_nvidia=True)
         offered = packager.offered(names)
     surgery = plan(state, wanted, offered)
     return replace(
@@ -113,7 +114,8 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
         packager.download(surgery.packages)
         for unit in surgery.stop:
             systemd.run("systemctl", "stop", unit)
-        packager.change(surgery.packages)
+        with kernel_module.log_kept():  # packages of DKMS build as they are installed
+            packager.change(surgery.packages)
         kernel_module.build(surgery.kernels, surgery.version, surgery.must_be_signed)
         held = sorted(installed_packages()) if surgery.is_held else []  # with all that came as a dependency
         write_json(RECORD, {"version": surgery.version, "held": held})
