@@ -24,7 +24,7 @@ EXAMPLES = r"""
 
 - name: Refuse a host without GPUs
   ansible.builtin.assert:
-    that: rackllama_hardware.gpus | length > 0
+    that: ansible_facts.rackllama_hardware.gpus | length > 0
     fail_msg: "{{ inventory_hostname }} has no GPU"
 """
 
