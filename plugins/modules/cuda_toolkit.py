@@ -14,18 +14,8 @@ options:
     description: The version, as V(12.8.1).
     type: str
     required: true
-  proxy_env:
-    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
-    type: dict
-    default: {}
+extends_documentation_fragment: rackllama.llm.fetches
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows packages and files that change.
 """
 
 EXAMPLES = r"""

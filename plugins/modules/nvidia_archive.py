@@ -22,18 +22,8 @@ options:
     description: A mirror of everything to fetch from instead of upstream; empty for upstream.
     type: str
     default: ""
-  proxy_env:
-    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
-    type: dict
-    default: {}
+extends_documentation_fragment: rackllama.llm.fetches
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: Fetches the key, compares it, and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows the source before and after.
 """
 
 EXAMPLES = r"""

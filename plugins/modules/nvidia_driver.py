@@ -31,18 +31,8 @@ options:
     description: Whether containers on this host use its GPUs.
     type: bool
     default: false
-  proxy_env:
-    description: C(http_proxy), C(https_proxy) and C(no_proxy) to fetch by. Passwords in them are shown nowhere.
-    type: dict
-    default: {}
+extends_documentation_fragment: rackllama.llm.fetches
 author: The rackllama maintainers
-attributes:
-  check_mode:
-    support: full
-    description: Says what would be done and changes nothing.
-  diff_mode:
-    support: full
-    description: Shows packages and versions before and after.
 """
 
 EXAMPLES = r"""
