@@ -1,4 +1,4 @@
-"""Looking at a host before its driver is changed: it changes nothing, and a host without GPUs passes."""
+"""A host without GPUs: looking at it changes nothing, and site.yml leaves it alone and says why."""
 
 from typing import Any
 
@@ -27,3 +27,10 @@ def test_a_host_without_gpus_passes_and_stays_as_it_is(converged: Any) -> None:
     assert told.count("none on the PCI bus: there is nothing to install") >= 2
     assert sorted(set(before) ^ set(after)) == []
     assert len(before) > 1000
+
+
+def test_site_yml_leaves_it_alone_and_says_why(converged: Any) -> None:
+    outcome = converged.converge("--tags", "gpu")
+    assert (outcome.code, outcome.changed) == (0, {"etoe1": 0}), outcome.output
+    assert "etoe1 has no GPU of NVIDIA on its PCI bus: no driver is installed" in outcome.output
+    assert "etoe1 compiles nothing (cuda_compiles_here): CUDA's toolkit is not installed" in outcome.output

@@ -16,6 +16,7 @@ from rackllama.lab.up import changed_tasks, start_ansible
 from ..gpu_host.archive import OTHER_KEY, URL
 from ..gpu_host.bench import Bench, archive_of, furnished
 from ..gpu_host.machine import BARE, H100_X8, L40S, LAB, NO_GPU, GpuHost
+from .test_gpu_preflight import FILES
 
 DRIVEN = "driven"
 VERSION, NEWER, OLDER, OTHER_BRANCH = "580.105.08", "580.126.20", "580.95.05", "570.211.01"
@@ -305,6 +306,17 @@ def test_an_index_of_another_signer_changes_nothing(driven: Bench) -> None:
     assert "NO_PUBKEY" in outcome.output
 
 
+def test_the_preflight_changes_nothing_on_a_host_with_gpus(bench: Bench) -> None:
+    listed = f"{FILES} | grep -v ^/opt/stand-in"  # where gpg was asked for a fingerprint
+    before = bench.host.run(listed).splitlines()
+    for arguments in ((), ("--check",)):
+        outcome = run_playbook(bench, "playbooks/gpu_preflight.yml", *arguments)
+        assert outcome.code == 0, outcome.output
+        assert "8 H100-80GB" in outcome.output
+    assert sorted(set(before) ^ set(bench.host.run(listed).splitlines())) == []
+    assert len(before) > 1000
+
+
 def test_another_key_is_not_trusted(bench: Bench) -> None:
     before = bench.host.run("ls /etc/apt/keyrings /etc/apt/sources.list.d")
     bench.archive.serve_key(OTHER_KEY)
@@ -439,7 +451,7 @@ def test_check_mode_tells_and_changes_nothing(driven: Bench) -> None:
     driven.host.run(UPDATE)
     outcome = converge(driven, NEWER, "--check", "--diff")
     assert (outcome.code, outcome.reboots) == (0, 0), outcome.output
-    assert f"+libcuda1 {NEWER}-1" in outcome.output
+    assert f"+install libcuda1 {NEWER}-1" in outcome.output
     assert standing(driven.host) == before
     assert driven.host.boot_id() == boot
 

@@ -25,6 +25,8 @@ SIGNING_KEYS = (
 RETIRED_KEY = "7fa2af80"  # signed NVIDIA's archives until 2022
 NVIDIA_ARCHIVE = "developer.download.nvidia.com"
 INSTALLED = ("i", "F", "U", "H", "W", "T", "t")  # dpkg: installed, or begun and not ended
+# apt would write its caches anew where they are old.
+NO_CACHE_FILES = ("-o", "Dir::Cache::PkgCache=", "-o", "Dir::Cache::SrcPkgCache=")
 RPM_NAME = "%{name}-%{version}-%{release}.%{arch}"
 ROOMS = ("/boot", "/usr", "/var")
 RECORD = Path("/etc/rackllama/driver.json")
@@ -123,7 +125,10 @@ def read_state() -> HostState:
     kernels = installed_kernels()
     lacking = [kernel for kernel in {*kernels, platform.release()} if not has_headers(kernel)]
     distribution, record, devices = told.get("ID", ""), read_json(RECORD), pci.read_devices()
-    held, ours = held_packages(machine.ask("apt-mark", "showhold") or ""), (record or {}).get("held", ())
+    held, ours = (
+        held_packages(machine.ask("apt-mark", *NO_CACHE_FILES, "showhold") or ""),
+        (record or {}).get("held", ()),
+    )
     return HostState(
         distribution=distribution,
         version=told.get("VERSION_ID", ""),
@@ -265,7 +270,7 @@ def _package_list() -> str:
 def _obtainable(names: Sequence[str]) -> Tuple[str, ...]:
     """Those of these packages that the host's archives have, as far as it knows without asking them."""
     if shutil.which("apt-cache"):
-        listed = machine.ask("apt-cache", "madison", *names) or ""
+        listed = machine.ask("apt-cache", *NO_CACHE_FILES, "madison", *names) or ""
         return tuple(sorted({line.split("|")[0].strip() for line in listed.splitlines() if "|" in line}))
     listed = (
         machine.ask(
