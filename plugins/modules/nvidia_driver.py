@@ -92,6 +92,9 @@ def main() -> None:
             container_toolkit=given["container_toolkit"],
         )
         state, locked = read_state(), given["runfile"]
+        if state.was_cut_off and not locked and not module.check_mode:
+            surgery.finish_what_was_cut_off(state)
+            state = read_state()
         done = runfile.plan(state, wanted) if locked else surgery.plan_here(state, wanted, module.check_mode)
         if done and not module.check_mode:
             if locked:

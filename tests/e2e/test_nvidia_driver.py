@@ -457,7 +457,7 @@ def test_check_mode_tells_and_changes_nothing(driven: Bench) -> None:
 
 
 @pytest.mark.slow
-def test_a_change_that_is_cut_off_is_told_and_finished_by_the_next_converge(driven: Bench) -> None:
+def test_a_change_that_is_cut_off_is_finished_by_the_next_converge(driven: Bench) -> None:
     """The host loses its power while apt is in the middle of the change."""
     host = driven.host
     driven.archive.publish(NEWER)
@@ -469,11 +469,6 @@ def test_a_change_that_is_cut_off_is_told_and_finished_by_the_next_converge(driv
         output, _ = play.communicate()
     assert play.returncode != 0, output
     outcome = converge(driven, NEWER)
-    remedy = "dpkg --configure -a"
-    if remedy in outcome.output:  # where dpkg was in the middle of something
-        assert outcome.code == 2, outcome.output
-        host.run(f"DEBIAN_FRONTEND=noninteractive {remedy}")
-        outcome = converge(driven, NEWER)
     assert outcome.code == 0, outcome.output
     assert driver_versions(host) == all_of(NEWER, *DRIVER, *FABRIC, pinning(NEWER))
     assert_drives(host, NEWER)

@@ -120,6 +120,11 @@ def test_a_host_that_has_the_driver_is_looked_at_no_further():
     assert failed(replace(has, packages={"nvidia-open": "580.95.05-1"})) != {}
 
 
+def test_a_change_of_ours_that_was_cut_off_is_no_fault():
+    cut_off = replace(GOOD, packages_interrupted=True, was_cut_off=True)
+    assert failed(cut_off) == {}
+
+
 def test_signed_modules_load_under_secure_boot():
     assert failed(replace(GOOD, secure_boot=True, signing_key_enrolled=True)) == {}
 

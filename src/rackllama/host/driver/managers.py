@@ -31,6 +31,9 @@ class PackageManager(Protocol):
     def change(self, change: PackageChange) -> None:
         """Install and remove in one transaction."""
 
+    def finish(self) -> None:
+        """Finish a transaction that was cut off."""
+
     def lock_files(self, version: str, exact: Mapping[str, str]) -> Dict[Path, str]:
         """The files that keep the driver at a version, of which the archives have these packages."""
 
@@ -59,6 +62,10 @@ class Apt:
     def change(self, change: PackageChange) -> None:
         """See `PackageManager`."""
         self._install(change)
+
+    def finish(self) -> None:
+        """See `PackageManager`."""
+        _run("dpkg", "--configure", "-a", "--force-confdef", "--force-confold")
 
     def lock_files(self, version: str, exact: Mapping[str, str]) -> Dict[Path, str]:  # noqa: ARG002
         """See `PackageManager`."""
@@ -100,6 +107,9 @@ class Dnf:
         self._install(change)
         if change.remove:
             _run("dnf", "--assumeyes", "remove", "--noautoremove", *change.remove)
+
+    def finish(self) -> None:
+        """Nothing: rpm's database is whole at any time, and the next transaction goes on."""
 
     def lock_files(self, version: str, exact: Mapping[str, str]) -> Dict[Path, str]:
         """See `PackageManager`."""

@@ -258,8 +258,11 @@ def _held(state: HostState, _: WantedDriver) -> Check:
 
 
 def _interrupted(state: HostState, _: WantedDriver) -> Check:
-    found = "interrupted" if state.packages_interrupted else "whole"
-    return Check("package database", not state.packages_interrupted, "whole", found, "run: dpkg --configure -a")
+    """What rackllama itself was stopped in the middle of is finished by the change."""
+    ours = ", by a change of rackllama's, which is finished first" if state.was_cut_off else ""
+    found = f"interrupted{ours}" if state.packages_interrupted else "whole"
+    whole = state.was_cut_off or not state.packages_interrupted
+    return Check("package database", whole, "whole", found, "run: dpkg --configure -a")
 
 
 def _upgrades(state: HostState, _: WantedDriver) -> Check:

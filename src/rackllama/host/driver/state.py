@@ -30,6 +30,7 @@ NO_CACHE_FILES = ("-o", "Dir::Cache::PkgCache=", "-o", "Dir::Cache::SrcPkgCache=
 RPM_NAME = "%{name}-%{version}-%{release}.%{arch}"
 ROOMS = ("/boot", "/usr", "/var")
 RECORD = Path("/etc/rackllama/driver.json")
+UNDER_WAY = Path("/var/lib/rackllama/driver/under-way")  # there while packages are changed
 OF_THE_DRIVER_ITSELF = ("nvidia-persistenced", "nvidia-fabricmanager", "nvidia-dcgm", "nvidia-powerd")
 UPGRADES = ("apt-daily-upgrade.service", "dnf-automatic-install.service", "unattended-upgrades-run.service")
 
@@ -54,7 +55,7 @@ class HostState:
     `obtainable` are what the host's archives have of the packages that building modules needs. `following_headers`
     are the packages that bring those of each new kernel. `packages` are
     those that move with the driver, by version, and `beside` those that go with it; `is_ours` where rackllama has
-    installed them. `held` are held by others than rackllama.
+    installed them, and `was_cut_off` where it was stopped in the middle of that. `held` are held by others.
     """
 
     distribution: str
@@ -83,6 +84,7 @@ class HostState:
     users: Tuple[GpuUser, ...] = ()
     room_mib: Mapping[str, int] = field(default_factory=dict)
     packages_interrupted: bool = False
+    was_cut_off: bool = False
     upgrades_running: Tuple[str, ...] = ()
     sources: Tuple[str, ...] = ()
     trusts_retired_key: bool = False
@@ -156,6 +158,7 @@ def read_state() -> HostState:
         users=device_users(services=[path.stem for path in SERVICES.glob("*.json")]),
         room_mib={path: shutil.disk_usage(path).free >> 20 for path in ROOMS if Path(path).is_dir()},
         packages_interrupted=any(Path("/var/lib/dpkg/updates").glob("[0-9]*")),
+        was_cut_off=UNDER_WAY.exists(),
         upgrades_running=tuple(unit for unit in UPGRADES if _is_working(unit)),
         sources=package_sources(Path("/etc")),
         trusts_retired_key=any(RETIRED_KEY in path.name.lower() for path in Path("/etc").glob("apt/trusted.gpg.d/*")),

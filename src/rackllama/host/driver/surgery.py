@@ -13,13 +13,13 @@ from typing import Iterator, List, Mapping, Sequence, Tuple
 
 from .. import systemd
 from ..errors import RackllamaError
-from ..files import write_json
+from ..files import write_atomically, write_json
 from . import config_files, kernel_module
 from .archive import SOURCES
 from .locks import NOUVEAU, NOUVEAU_OFF
 from .managers import PackageManager, manager
 from .packages import PINNING, SUBNET_MANAGER, TOOLKIT, PackageChange, all_of_version, package_change, pinning_package
-from .state import RECORD, HostState, headers_package, installed_beside, installed_packages
+from .state import RECORD, UNDER_WAY, HostState, headers_package, installed_beside, installed_packages
 from .wanted import WantedDriver, is_needed, naming, unwanted_names, wanted_names
 
 
@@ -106,6 +106,16 @@ def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[
     )
 
 
+def finish_what_was_cut_off(state: HostState) -> None:
+    """Bring the package database to where it can be worked with again, after a change of ours that was cut off.
+
+    Raises RackllamaError where that fails.
+    """
+    if state.packages_interrupted:
+        manager(naming(state)).finish()
+    UNDER_WAY.unlink(missing_ok=True)
+
+
 def carry_out(surgery: Surgery, state: HostState) -> None:
     """Do it. Raises RackllamaError, after the host was brought back, with how it stands and how to go on."""
     files, packager = config_files.texts((*surgery.files, NOUVEAU, RECORD)), manager(naming(state))
@@ -114,6 +124,7 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
         packager.download(surgery.packages)
         for unit in surgery.stop:
             systemd.run("systemctl", "stop", unit)
+        write_atomically(UNDER_WAY, f"{surgery.version}\n")
         with kernel_module.log_kept():  # packages of DKMS build as they are installed
             packager.change(surgery.packages)
         kernel_module.build(surgery.kernels, surgery.version, surgery.must_be_signed)
@@ -123,6 +134,7 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
         packager.hold(held, held=True)
         if surgery.kernels or config_files.different({NOUVEAU: NOUVEAU_OFF}):
             shut_nouveau_out()
+    UNDER_WAY.unlink(missing_ok=True)
 
 
 def reboot_is_needed(state: HostState, version: str) -> bool:
@@ -184,6 +196,7 @@ def _take_back(state: HostState, files: Mapping[Path, str], surgery: Surgery, pa
         )
     except RackllamaError as error:
         return f"It could not be taken back, and the next boot may have no driver: {error.message}"
+    UNDER_WAY.unlink(missing_ok=True)
     for unit in surgery.stop:
         systemd.run("systemctl", "start", unit, check=False)
     if not change:
