@@ -7,7 +7,7 @@ short_description: Install CUDA's toolkit beside others, and see that it compile
 version_added: "0.1.0"
 description:
   - Installs the toolkit without a driver, tells login shells and units where it is, and checks the compiler; where
-    there is a GPU, a program is compiled and run on each.
+    there is a GPU, a program is compiled and run on each when it was just installed.
   - Fails before anything is changed where the toolkit's headers clash with the host's C library.
 options:
   version:
@@ -37,7 +37,7 @@ seen:
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.rackllama.llm.plugins.module_utils.driver import archive, config_files, cuda
-from ansible_collections.rackllama.llm.plugins.module_utils.driver.managers import manager
+from ansible_collections.rackllama.llm.plugins.module_utils.driver.managers import manager, naming_here
 from ansible_collections.rackllama.llm.plugins.module_utils.module import difference, working_on
 from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
 
@@ -53,13 +53,12 @@ def main() -> None:
     given = module.params
     toolkit, seen = cuda.Toolkit(given["version"]), ""
     with working_on(module, "cuda_toolkit"), behind(given["proxy_env"]):
-        source = archive.source_here(archive.Copy())
-        packager = manager(source.naming)
-        packages, files = cuda.plan(toolkit, packager, source.path.exists())
+        packager = manager(naming_here())
+        packages, files = cuda.plan(toolkit, packager, any(path.exists() for path in archive.SOURCES))
         if not module.check_mode:
             packager.change(packages)
             config_files.write(files)
-            seen = cuda.verify(toolkit)
+            seen = cuda.verify(toolkit, try_it=bool(packages))
     after = [*(f"{name} {version}" for name, version in packages.install.items()), *map(str, files)]
     module.exit_json(
         changed=bool(packages or files), home=str(toolkit.home), seen=seen, diff=difference([], after, "CUDA's toolkit")

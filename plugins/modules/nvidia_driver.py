@@ -101,7 +101,9 @@ def main() -> None:
                 runfile.carry_out(done, state, runfile.Runfile(locked["url"], locked["sha256"], locked["size"]))
             else:
                 surgery.carry_out(done, state)
-        reboot_needed = surgery.reboot_is_needed(state, wanted.exact_version)
+        reboot_needed = surgery.reboot_is_needed(
+            state, wanted.exact_version, replaces_modules=not locked and done.replaces_modules
+        )
         loads = state.loaded_version is None and not reboot_needed
         if loads and not module.check_mode:
             surgery.load(wanted.exact_version)

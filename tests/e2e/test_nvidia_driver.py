@@ -118,7 +118,7 @@ def assert_drives(host: GpuHost, version: str, gpus: int = 8) -> None:
     assert f"<attached_gpus>{gpus}</attached_gpus>" in report
     assert host.loaded_version() == version
     assert host.module_version(host.kernel) == version
-    assert host.attempt("ls /dev/nvidia-uvm /dev/nvidiactl /dev/nvidia0")[0] == 0
+    assert host.attempt(f"ls /dev/nvidia-uvm /dev/nvidiactl /dev/nvidia{gpus - 1}")[0] == 0
 
 
 def standing(host: GpuHost) -> dict[str, Any]:
@@ -315,6 +315,15 @@ def test_the_preflight_changes_nothing_on_a_host_with_gpus(bench: Bench) -> None
         assert "8 H100-80GB" in outcome.output
     assert sorted(set(before) ^ set(bench.host.run(listed).splitlines())) == []
     assert len(before) > 1000
+
+
+def test_check_mode_tells_what_a_new_host_would_get(bench: Bench) -> None:
+    before = bench.host.installed("*")
+    outcome = converge(bench, VERSION, "--check", "--diff")
+    assert (outcome.code, outcome.reboots) == (0, 0), outcome.output
+    assert f"+install nvidia-fabricmanager {VERSION}" in outcome.output
+    assert bench.host.installed("*") == before
+    assert bench.host.attempt("ls /etc/systemd/system/rackllama-gpu-nodes.service")[0] != 0
 
 
 def test_another_key_is_not_trusted(bench: Bench) -> None:

@@ -21,7 +21,7 @@ GOOD = GpuState(
     fabric_manager_runs=True,
     packages={"nvidia-driver-cuda": f"{VERSION}-1", "nvidia-fabricmanager": f"{VERSION}-1ubuntu1"},
     modules={KERNEL: VERSION},
-    nodes=("nvidia-uvm", "nvidiactl", *(f"nvidia{number}" for number in range(8))),
+    nodes={"nvidia-uvm": 0, "nvidiactl": 255, **{f"nvidia{number}": number for number in range(8)}},
 )
 
 
@@ -46,7 +46,7 @@ FAULTS = {
     "a row to remap": (with_gpu(row_remap_pending=True), "gpu memory", "waits to remap"),
     "a GPU that wants a reset": (with_gpu(recovery_action="Reset"), "gpu recovery", "Reset"),
     "an error of the kernel's": ({"xids": (("0000:06:00", 79),)}, "gpu errors", "Xid 79 of 0000:06:00"),
-    "no device nodes": ({"nodes": ("nvidiactl",)}, "gpu devices", "no /dev/nvidia-uvm"),
+    "no device nodes": ({"nodes": {"nvidiactl": 255}}, "gpu devices", "no /dev/nvidia-uvm"),
     "a next kernel without a module": ({"modules": {KERNEL: None}}, "next boot", f"{KERNEL} has none"),
 }
 
@@ -67,6 +67,11 @@ def test_a_fault_is_told_alone_with_what_was_found(fault):
     assert list(told) == [name]
     assert found in told[name].found
     assert told[name].remedy
+
+
+def test_a_node_of_unified_memory_that_opens_nothing_is_told():
+    (told,) = failed(replace(GOOD, nodes={**GOOD.nodes, "nvidia-uvm": 7})).values()
+    assert told.found == "no /dev/nvidia-uvm with the minor number 0"
 
 
 def test_another_driver_than_the_wanted_one_is_told():
@@ -95,8 +100,9 @@ NVRM: Xid (PCI:0000:06:00): 31, pid=812, name=python3, Ch 00000008
 NVRM: Xid (PCI:0000:06:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.
 NVRM: Xid (PCI:0000:06:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.
 NVRM: Xid (PCI:0000:c1:00): 94, pid=812, Contained: SM (0x1).
+NVRM: Xid (PCI:0000:c1:00): 95, pid=812, Uncontained: LTC TAG (0x2).
 """
-    assert health.xids(log) == (("0000:06:00", 79), ("0000:c1:00", 94))
+    assert health.xids(log) == (("0000:06:00", 79), ("0000:c1:00", 95))
 
 
 def test_the_fabric_managers_version_is_read_from_what_it_tells():

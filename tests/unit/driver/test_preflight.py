@@ -41,6 +41,8 @@ FAULTS = {
     "old and new boards": ({"gpus": (P40, B200)}, "kernel modules", "take one of them out"),
     "a GPU kept for virtual machines": ({"gpus": (gpu(0x2330, "vfio-pci"),)}, "passthrough", "vfio-pci"),
     "no compiler": ({"compiler": None}, "compiler", "gcc"),
+    "no DKMS": ({"has_dkms": False}, "dkms", "EPEL"),
+    "Debian's own driver": ({"packages": {"nvidia-smi": "535.261.03-1"}}, "distribution's driver", "nvidia-smi"),
     "no headers": ({"with_headers": ()}, "headers of the running kernel", f"linux-headers-{KERNEL}"),
     "a newer kernel without headers": (
         {"installed_kernels": (KERNEL, "6.1.0-35-amd64")},

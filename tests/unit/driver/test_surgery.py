@@ -78,13 +78,22 @@ def test_both_kernels_get_a_module_and_their_headers():
 
 
 def test_headers_follow_the_kernels_that_upgrades_bring():
-    assert following_headers("linux-image-generic-hwe-22.04") == "linux-headers-generic-hwe-22.04"
-    assert following_headers("kernel-core") == "kernel-devel-matched"
-    assert following_headers("linux-image-6.1.0-32-amd64") is None
-    upgraded = replace(BARE, following_headers=("linux-headers-amd64",))
-    offered = {**offering(NEW), "linux-headers-amd64": ["6.1.140-1"]}
-    assert planned(upgraded, offered).packages.others == ("linux-headers-amd64",)
-    assert planned(replace(upgraded, beside=("linux-headers-amd64",)), offered).packages.others == ()
+    assert following_headers("linux-image-generic-hwe-22.04", KERNEL) == "linux-headers-generic-hwe-22.04"
+    matched = following_headers("kernel-core", "5.14.0-503.el9.x86_64")
+    assert matched == "kernel-devel-matched-5.14.0-503.el9"
+    assert following_headers("linux-image-6.1.0-32-amd64", KERNEL) is None
+    follows = ("linux-headers-amd64",)
+    upgraded = replace(BARE, following_headers=follows, obtainable=follows)
+    assert planned(upgraded, offering(NEW)).packages.others == follows
+    assert planned(replace(upgraded, beside=follows), offering(NEW)).packages.others == ()
+
+
+def test_another_kind_of_modules_is_built_and_booted():
+    state = replace(having(NEW), packages={**having(NEW).packages, "nvidia-kernel-dkms": f"{NEW}-1"})
+    done = planned(state, offering(NEW))
+    assert done.packages.remove == ("nvidia-kernel-dkms",)
+    assert done.kernels == (KERNEL,)
+    assert surgery.reboot_is_needed(state, NEW, done.replaces_modules)
 
 
 def test_what_uses_the_gpus_is_stopped_only_where_packages_change():

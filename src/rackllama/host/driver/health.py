@@ -1,9 +1,10 @@
 """Whether the GPUs of a host work as they ought to: what a converge asserts at its end, and `verify` at any time.
 
 Which Xid errors mean that a GPU is to be looked at: NVIDIA's catalogue, as leptonai/gpud has it. Those that a program
-causes by itself (13, 31, 43, 45) are left out.
+causes by itself (13, 31, 43, 45), and those that are over with that program (92, 94), are left out.
 """
 
+import os
 import re
 import time
 from dataclasses import dataclass, field
@@ -23,14 +24,15 @@ from .state import RECORD, installed_kernels, installed_packages, kernel_order
 FABRIC_MANAGER = "nvidia-fabricmanager.service"
 NODES_UNIT = "rackllama-gpu-nodes.service"
 XID = re.compile(r"NVRM: Xid \(PCI:([0-9a-fA-F:.]+)\): (\d+)")
-XIDS = (46, 48, 62, 64, 74, 79, 92, 94, 95, 119, 120, 136, 140, 143, *range(144, 151), *range(155, 159), 167, 171, 172)
+XIDS = (46, 48, 62, 64, 74, 79, 95, 119, 120, 136, 140, 143, *range(144, 151), *range(155, 159), 167, 171, 172)
 POLL_SECONDS = 2.0
 CONVERGE = "converge again: playbooks/gpu.yml"
 
 
 @dataclass(frozen=True)
 class GpuState:
-    """A host's GPUs as they are; `modules` are the module's versions by kernel, the next boot's last."""
+    """A host's GPUs as they are; `modules` are the module's versions by the next boot's kernel, `nodes` the
+    minor numbers of device nodes by name."""
 
     on_the_bus: int
     driver: Driver
@@ -39,7 +41,7 @@ class GpuState:
     fabric_manager_runs: bool = False
     packages: Mapping[str, str] = field(default_factory=dict)
     modules: Mapping[str, Optional[str]] = field(default_factory=dict)
-    nodes: Tuple[str, ...] = ()
+    nodes: Mapping[str, int] = field(default_factory=dict)
     xids: Tuple[Tuple[str, int], ...] = ()
 
 
@@ -55,7 +57,7 @@ def read_state() -> GpuState:
         fabric_manager_runs=systemd.unit_state(FABRIC_MANAGER).active,
         packages=installed_packages(),
         modules={kernel: module_version(kernel) for kernel in kernels[-1:]},
-        nodes=tuple(sorted(path.name for path in Path("/dev").glob("nvidia*"))),
+        nodes={path.name: os.minor(path.stat().st_rdev) for path in Path("/dev").glob("nvidia*") if not path.is_dir()},
         xids=xids(machine.ask("journalctl", "--dmesg", "--boot", "--output=cat", "--no-pager") or ""),
     )
 
@@ -197,6 +199,8 @@ def _xids(state: GpuState) -> Check:
 def _nodes(state: GpuState, smi: Smi) -> Check:
     wanted = ["nvidia-uvm", "nvidiactl", *(f"nvidia{number}" for number in range(len(smi.gpus)))]
     lacking = [f"/dev/{name}" for name in wanted if name not in state.nodes]
+    if state.nodes.get("nvidia-uvm", 0) != 0:  # nvidia-modprobe makes such a one where it is told another GPU's number
+        lacking.append("/dev/nvidia-uvm with the minor number 0")
     return Check(
         "gpu devices",
         not lacking,

@@ -1,6 +1,7 @@
 """Package managers as the driver's surgery needs them: what is offered, and one transaction at a time."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Dict, List, Mapping, Protocol, Sequence
@@ -13,6 +14,7 @@ from .packages import PackageChange, is_drivers, stands_beside
 
 LOCK_SECONDS = 300
 LAST_LINES = 12
+VERSIONLOCK_PLUGIN = "python3-dnf-plugin-versionlock"
 COLUMNS = ("name", "version", "source")
 
 
@@ -100,6 +102,8 @@ class Dnf:
 
     def download(self, change: PackageChange) -> None:
         """See `PackageManager`."""
+        if subprocess.run(["dnf", "--quiet", "versionlock", "list"], capture_output=True, check=False).returncode:
+            _run("dnf", "--assumeyes", "install", VERSIONLOCK_PLUGIN)  # without it the locks are read by nobody
         self._install(change, "--downloadonly")
 
     def change(self, change: PackageChange) -> None:
@@ -145,6 +149,11 @@ ENVIRONMENT = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_SUSPEND": "1", 
 def manager(naming: str) -> PackageManager:
     """The package manager of those who name packages so."""
     return Dnf() if naming == "rhel" else Apt()
+
+
+def naming_here() -> str:
+    """Whose package manager this host has."""
+    return "debian" if shutil.which("apt-get") else "rhel"
 
 
 def parse_offered(table: str) -> Dict[str, List[str]]:

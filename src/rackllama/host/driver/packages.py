@@ -20,7 +20,7 @@ DRIVER_NAME = re.compile(
 PINNING = "nvidia-driver-pinning"
 TOOLKIT = "nvidia-container-toolkit"
 SUBNET_MANAGER = "nvlsm"  # of NVSwitches that the PCI bus does not show
-FOLLOWING_HEADERS = re.compile(r"linux-headers-[a-z]|kernel-devel-matched$")
+FOLLOWING_HEADERS = re.compile(r"linux-headers-[a-z]|kernel-devel-matched")
 # Named like the driver's, with versions of their own; some distributions have older settings for desktops.
 APART = re.compile(r"(lib)?nvidia-container|nvidia-driver-pinning|nvidia-(cuda|gds|fs|settings|prime)")
 DRIVER_VERSION = re.compile(r"(?:\d+:)?([3-9]\d\d\.\d+(?:\.\d+)?)(?=[-~+]|$)")
@@ -48,10 +48,13 @@ def stands_beside(name: str) -> bool:
     return name.startswith(PINNING) or name in (TOOLKIT, SUBNET_MANAGER) or bool(FOLLOWING_HEADERS.match(name))
 
 
-def following_headers(name: str) -> Optional[str]:
-    """The package that brings each new kernel's headers, beside the package that brings the kernels; None of others."""
+def following_headers(name: str, newest_kernel: str) -> Optional[str]:
+    """The package that brings each new kernel's headers, beside the package that brings the kernels; None of others.
+
+    That of RHEL is asked for by the version of the newest kernel there is, as a newer one would bring its kernel along.
+    """
     if name == "kernel-core":
-        return "kernel-devel-matched"
+        return f"kernel-devel-matched-{newest_kernel.rpartition('.')[0]}"
     return name.replace("image", "headers", 1) if re.match(r"linux-image-[a-z]", name) else None
 
 

@@ -16,6 +16,7 @@ NEEDED_MIB = {"/boot": 200, "/usr": 4096, "/var": 2048}
 TO_COME = "comes from the host's archives"
 IF_UNKNOWN = "where the host knows no archives yet: apt-get update, or dnf makecache"
 # Versions of distributions' own packages: Debian's …~deb12u1, Ubuntu's …0ubuntu0.24.04.1.
+OF_DEBIAN = ("nvidia-smi", "nvidia-alternative", "nvidia-open-kernel-dkms", "nvidia-open-kernel-support")
 OF_DISTRIBUTION = re.compile(r"~?deb\d+u\d|ubuntu0\.\d\d\.\d\d")
 
 
@@ -34,6 +35,7 @@ def checks(state: HostState, wanted: WantedDriver, today: date) -> List[Check]:
         _modules,
         _passthrough,
         _compiler,
+        _dkms,
         _headers_of_running_kernel,
         _headers_of_newest_kernel,
         _secure_boot,
@@ -146,6 +148,12 @@ def _compiler(state: HostState, _: WantedDriver) -> Check:
     return Check("compiler", found != "none", "a C compiler for the modules", found, f"install gcc; {IF_UNKNOWN}")
 
 
+def _dkms(state: HostState, _: WantedDriver) -> Check:
+    found = "there" if state.has_dkms else TO_COME if "dkms" in state.obtainable else "none"
+    remedy = f"on RHEL and its kin enable EPEL and CRB; {IF_UNKNOWN}"
+    return Check("dkms", found != "none", "DKMS, which builds the modules", found, remedy)
+
+
 def _headers_of_running_kernel(state: HostState, _: WantedDriver) -> Check:
     return _headers("headers of the running kernel", state.kernel, state)
 
@@ -214,7 +222,9 @@ def _fabric_manager(state: HostState, wanted: WantedDriver) -> Check:
 
 
 def _distribution_packages(state: HostState, wanted: WantedDriver) -> Check:
-    own = sorted(name for name, version in state.packages.items() if OF_DISTRIBUTION.search(version))
+    own = sorted(
+        name for name, version in state.packages.items() if name in OF_DEBIAN or OF_DISTRIBUTION.search(version)
+    )
     return Check(
         "distribution's driver",
         wanted.source == RUNFILE or not own,
@@ -229,7 +239,7 @@ def _one_version(state: HostState, _: WantedDriver) -> Check:
     versions = sorted({found for found in map(driver_version, state.packages.values()) if found})
     return Check(
         "one version",
-        len(versions) <= 1 or state.is_ours,
+        len(versions) <= 1 or state.is_ours or state.was_cut_off,
         "packages of the driver of one version",
         ", ".join(versions) or "none installed",
         "bring them together first (apt or dnf: downgrade or upgrade those that differ)",

@@ -77,7 +77,7 @@ def plan(state: HostState, wanted: WantedDriver) -> Installation:
     return Installation(
         version,
         kind,
-        tools=(*TOOLS[naming], *lacking),
+        tools=(*TOOLS[naming], *lacking, *(name for name in state.following_headers if name in state.obtainable)),
         kernels=state.kernels,
         stop=tuple(sorted({user.unit for user in state.users if user.is_ours})),
         must_be_signed=bool(state.secure_boot),

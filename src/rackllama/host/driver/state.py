@@ -28,6 +28,7 @@ INSTALLED = ("i", "F", "U", "H", "W", "T", "t")  # dpkg: installed, or begun and
 # apt would write its caches anew where they are old.
 NO_CACHE_FILES = ("-o", "Dir::Cache::PkgCache=", "-o", "Dir::Cache::SrcPkgCache=")
 RPM_NAME = "%{name}-%{version}-%{release}.%{arch}"
+HALF_DONE = ("U", "F", "H")
 ROOMS = ("/boot", "/usr", "/var")
 RECORD = Path("/etc/rackllama/driver.json")
 UNDER_WAY = Path("/var/lib/rackllama/driver/under-way")  # there while packages are changed
@@ -68,6 +69,7 @@ class HostState:
     installed_kernels: Tuple[str, ...] = ()
     with_headers: Tuple[str, ...] = ()
     compiler: Optional[str] = "cc"
+    has_dkms: bool = True
     obtainable: Tuple[str, ...] = ()
     following_headers: Tuple[str, ...] = ()
     secure_boot: Optional[bool] = None
@@ -127,10 +129,10 @@ def read_state() -> HostState:
     kernels = installed_kernels()
     lacking = [kernel for kernel in {*kernels, platform.release()} if not has_headers(kernel)]
     distribution, record, devices = told.get("ID", ""), read_json(RECORD), pci.read_devices()
-    held, ours = (
-        held_packages(machine.ask("apt-mark", *NO_CACHE_FILES, "showhold") or ""),
-        (record or {}).get("held", ()),
-    )
+    held, ours = held_now(), (record or {}).get("held", ())
+    headers = [headers_package(distribution, kernel) for kernel in lacking]
+    newest = max(kernels, key=kernel_order, default=platform.release())
+    following = tuple(filter(None, (following_headers(name, newest) for name in _installed(_package_list()))))
     return HostState(
         distribution=distribution,
         version=told.get("VERSION_ID", ""),
@@ -142,14 +144,15 @@ def read_state() -> HostState:
         installed_kernels=kernels,
         with_headers=tuple(kernel for kernel in {*kernels, platform.release()} if has_headers(kernel)),
         compiler=shutil.which("cc") or shutil.which("gcc"),
-        obtainable=_obtainable(["gcc", *(headers_package(distribution, kernel) for kernel in lacking)]),
+        has_dkms=shutil.which("dkms") is not None,
+        obtainable=_obtainable(["dkms", "gcc", *headers, *following]),
         secure_boot=secure_boot(SECURE_BOOT),
         signing_key_enrolled=_signing_key_enrolled(),
         nouveau_loaded=Path("/sys/module/nouveau").exists(),
         loaded_version=(read_text(Path("/sys/module/nvidia/version")) or "").strip() or None,
         module_versions={kernel: kernel_module.module_version(kernel) for kernel in {*kernels, platform.release()}},
         installed_by_runfile=RUNFILE_UNINSTALLER.exists() and not _has_owner(RUNFILE_UNINSTALLER),
-        following_headers=tuple(filter(None, map(following_headers, _installed(_package_list())))),
+        following_headers=following,
         packages=installed_packages(),
         beside=installed_beside(),
         is_ours=record is not None,
@@ -157,7 +160,7 @@ def read_state() -> HostState:
         held_by_us=tuple(name for name in held if name in ours),
         users=device_users(services=[path.stem for path in SERVICES.glob("*.json")]),
         room_mib={path: shutil.disk_usage(path).free >> 20 for path in ROOMS if Path(path).is_dir()},
-        packages_interrupted=any(Path("/var/lib/dpkg/updates").glob("[0-9]*")),
+        packages_interrupted=any(Path("/var/lib/dpkg/updates").glob("[0-9]*")) or _is_half_done(_package_list()),
         was_cut_off=UNDER_WAY.exists(),
         upgrades_running=tuple(unit for unit in UPGRADES if _is_working(unit)),
         sources=package_sources(Path("/etc")),
@@ -196,6 +199,11 @@ def secure_boot(variable: Path) -> Optional[bool]:
         return None
 
 
+def held_now() -> Tuple[str, ...]:
+    """The packages of the driver that are held, by whomever."""
+    return held_packages(machine.ask("apt-mark", *NO_CACHE_FILES, "showhold") or "")
+
+
 def headers_package(distribution: str, kernel: str) -> str:
     """The package with the headers of a kernel."""
     return f"linux-headers-{kernel}" if distribution in ("debian", "ubuntu") else f"kernel-devel-{kernel}"
@@ -222,6 +230,12 @@ def _installed(listed: str) -> Dict[str, str]:
     """Installed packages by version, from lines of a name, a version and, of dpkg, a status such as `ii`."""
     rows = (line.split() for line in listed.splitlines() if " " in line)
     return {name: version for name, version, *status in rows if not status or status[0][1:2] in INSTALLED}
+
+
+def _is_half_done(listed: str) -> bool:
+    """Whether dpkg has begun a package of the driver and not ended it."""
+    rows = (line.split() for line in listed.splitlines() if " " in line)
+    return any(is_drivers(name) and status[0][1:2] in HALF_DONE for name, _, *status in rows if status)
 
 
 def held_packages(listed: str) -> Tuple[str, ...]:

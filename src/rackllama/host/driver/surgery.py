@@ -19,7 +19,17 @@ from .archive import SOURCES
 from .locks import NOUVEAU, NOUVEAU_OFF
 from .managers import PackageManager, manager
 from .packages import PINNING, SUBNET_MANAGER, TOOLKIT, PackageChange, all_of_version, package_change, pinning_package
-from .state import RECORD, UNDER_WAY, HostState, headers_package, installed_beside, installed_packages
+from .state import (
+    RECORD,
+    UNDER_WAY,
+    HostState,
+    headers_package,
+    held_now,
+    installed_beside,
+    installed_kernels,
+    installed_packages,
+    kernel_order,
+)
 from .wanted import WantedDriver, is_needed, naming, unwanted_names, wanted_names
 
 
@@ -37,6 +47,7 @@ class Surgery:
     hold: Tuple[str, ...] = ()
     release: Tuple[str, ...] = ()
     kernels: Tuple[str, ...] = ()
+    replaces_modules: bool = False
     must_be_signed: bool = False
     stop: Tuple[str, ...] = ()
 
@@ -60,7 +71,7 @@ class Surgery:
 def plan_here(state: HostState, wanted: WantedDriver, check_mode: bool) -> Surgery:
     """`plan` for this host, with the files that lock it. In check mode an archive that is no source yet has all."""
     packager, version = manager(naming(state)), wanted.exact_version
-    names = (*wanted_names(state, wanted), pinning_package(version), *state.following_headers)
+    names = (*wanted_names(state, wanted), pinning_package(version))
     if not is_needed(state, wanted):
         if not state.is_ours:
             return Surgery(version, PackageChange({}))
@@ -88,12 +99,15 @@ def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[
         *(headers_package(state.distribution, kernel) for kernel in state.kernels if kernel not in state.with_headers),
         *([TOOLKIT] if wanted.container_toolkit and TOOLKIT not in state.beside else []),
         *([SUBNET_MANAGER] if state.has_hidden_switches and SUBNET_MANAGER not in state.beside else []),
-        *(name for name in (*state.following_headers, *pinning) if offered.get(name) and name not in state.beside),
+        *(name for name in state.following_headers if name in state.obtainable and name not in state.beside),
+        *(name for name in pinning if name not in state.beside),
     ]
     pinned_otherwise = [name for name in state.beside if name.startswith(PINNING) and name not in pinning]
     change = replace(change, others=tuple(others), remove=(*change.remove, *pinned_otherwise))
     held = () if pinning else tuple(sorted(change.exact))
-    lacking = [kernel for kernel in state.kernels if state.module_versions.get(kernel) != version]
+    modules = {names[0], *unwanted_names(state, wanted)}
+    replaced = bool(modules & {*change.install, *change.remove})
+    lacking = [kernel for kernel in state.kernels if replaced or state.module_versions.get(kernel) != version]
     return Surgery(
         version,
         change,
@@ -101,6 +115,7 @@ def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[
         hold=tuple(name for name in held if name not in state.held_by_us),
         release=tuple(name for name in state.held_by_us if name not in held),
         kernels=tuple(lacking),
+        replaces_modules=replaced,
         must_be_signed=bool(state.secure_boot),
         stop=tuple(sorted({user.unit for user in state.users if user.is_ours})) if change else (),
     )
@@ -111,8 +126,7 @@ def finish_what_was_cut_off(state: HostState) -> None:
 
     Raises RackllamaError where that fails.
     """
-    if state.packages_interrupted:
-        manager(naming(state)).finish()
+    manager(naming(state)).finish()
     UNDER_WAY.unlink(missing_ok=True)
 
 
@@ -127,7 +141,9 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
         write_atomically(UNDER_WAY, f"{surgery.version}\n")
         with kernel_module.log_kept():  # packages of DKMS build as they are installed
             packager.change(surgery.packages)
-        kernel_module.build(surgery.kernels, surgery.version, surgery.must_be_signed)
+        newest = max(installed_kernels(), key=kernel_order, default=state.kernel)  # a package may have brought it
+        kernels = dict.fromkeys([*surgery.kernels, *([] if newest in state.kernels else [newest])])
+        kernel_module.build(list(kernels), surgery.version, surgery.must_be_signed)
         held = sorted(installed_packages()) if surgery.is_held else []  # with all that came as a dependency
         write_json(RECORD, {"version": surgery.version, "held": held})
         packager.hold(state.held_by_us, held=False)
@@ -137,9 +153,10 @@ def carry_out(surgery: Surgery, state: HostState) -> None:
     UNDER_WAY.unlink(missing_ok=True)
 
 
-def reboot_is_needed(state: HostState, version: str) -> bool:
-    """Whether the version that is installed now comes only by a boot. Pure."""
-    return state.loaded_version not in (None, version) or any(gpu.driver == "nouveau" for gpu in state.gpus)
+def reboot_is_needed(state: HostState, version: str, replaces_modules: bool = False) -> bool:
+    """Whether what is installed now comes only by a boot. Pure."""
+    loaded_otherwise = state.loaded_version is not None and (replaces_modules or state.loaded_version != version)
+    return loaded_otherwise or any(gpu.driver == "nouveau" for gpu in state.gpus)
 
 
 def load(version: str) -> None:
@@ -156,6 +173,10 @@ def load(version: str) -> None:
 def shut_nouveau_out() -> None:
     """Keep nouveau off the GPUs, from the initramfs of every kernel as well; a container boots without one."""
     config_files.write({NOUVEAU: NOUVEAU_OFF})
+    _make_initramfs()
+
+
+def _make_initramfs() -> None:
     if shutil.which("update-initramfs"):
         systemd.run("update-initramfs", "-u", "-k", "all")
     elif shutil.which("dracut"):
@@ -168,9 +189,10 @@ def _taken_back_on_failure(
 ) -> Iterator[None]:
     try:
         yield
-    except RackllamaError as error:
+    except (RackllamaError, OSError) as error:
         stands = _take_back(state, files, surgery, packager)
-        raise RackllamaError(f"{error.message}. {stands}", error.remedy) from error
+        told = error if isinstance(error, RackllamaError) else RackllamaError(str(error), "mend it, and converge again")
+        raise RackllamaError(f"{told.message}. {stands}", told.remedy) from error
 
 
 def _take_back(state: HostState, files: Mapping[Path, str], surgery: Surgery, packager: PackageManager) -> str:
@@ -185,7 +207,9 @@ def _take_back(state: HostState, files: Mapping[Path, str], surgery: Surgery, pa
         tuple(name for name in state.beside if name not in now),
     )
     try:
+        boots_otherwise = bool(config_files.different({NOUVEAU: files[NOUVEAU]}))
         config_files.write(files)
+        packager.hold([name for name in held_now() if name not in (*state.held, *state.held_by_us)], held=False)
         if change:
             packager.change(change)
         packager.hold(state.held_by_us, held=True)
@@ -194,11 +218,15 @@ def _take_back(state: HostState, files: Mapping[Path, str], surgery: Surgery, pa
             state.module_version or "",
             must_be_signed=False,
         )
-    except RackllamaError as error:
-        return f"It could not be taken back, and the next boot may have no driver: {error.message}"
+        if boots_otherwise:
+            _make_initramfs()
+    except (RackllamaError, OSError) as error:
+        why = error.message if isinstance(error, RackllamaError) else str(error)
+        return f"It could not be taken back, and the next boot may have no driver: {why}"
+    finally:
+        for unit in surgery.stop:
+            systemd.run("systemctl", "start", unit, check=False)
     UNDER_WAY.unlink(missing_ok=True)
-    for unit in surgery.stop:
-        systemd.run("systemctl", "start", unit, check=False)
     if not change:
         return "No package was changed"
     return (

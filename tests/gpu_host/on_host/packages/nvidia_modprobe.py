@@ -1,5 +1,8 @@
 #!/usr/bin/python3
-"""A stand-in for nvidia-modprobe: loads the modules, and makes device nodes, which are those of /dev/null."""
+"""A stand-in for nvidia-modprobe: loads the modules, and makes device nodes, which are those of /dev/null.
+
+As the real one, it makes with -u the two nodes of unified memory alone: -c is the minor of the first of them then.
+"""
 
 import os
 import re
@@ -9,13 +12,16 @@ import sys
 from pathlib import Path
 
 NULL = os.makedev(1, 3)
+UVM_MAJOR = 237
 
 
-def node(name: str) -> None:
-    """Make a node unless it is there."""
+def node(name: str, device: int = NULL) -> None:
+    """Make a node unless it is there; another one of that name goes."""
     path = Path("/dev", name)
+    if path.exists() and path.stat().st_rdev != device:
+        path.unlink()
     if not path.exists():
-        os.mknod(path, 0o666 | stat.S_IFCHR, NULL)
+        os.mknod(path, 0o666 | stat.S_IFCHR, device)
         path.chmod(0o666)
 
 
@@ -26,10 +32,13 @@ def main() -> None:
     if subprocess.run(["/sbin/modprobe", "nvidia-uvm" if unified else "nvidia"], check=False).returncode:
         raise SystemExit(1)
     minors = re.findall(r"(?:-c|--create-nvidia-device-file)[ =]?(\d+)", arguments)
-    for name in [*(["nvidia-uvm", "nvidia-uvm-tools"] if unified else []), *(f"nvidia{minor}" for minor in minors)]:
-        node(name)
-    if minors:
-        node("nvidiactl")
+    for minor in map(int, minors):
+        if unified:
+            node("nvidia-uvm", os.makedev(UVM_MAJOR, minor))
+            node("nvidia-uvm-tools", os.makedev(UVM_MAJOR, minor + 1))
+        else:
+            node(f"nvidia{minor}")
+            node("nvidiactl")
 
 
 if __name__ == "__main__":
