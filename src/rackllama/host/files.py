@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Iterator, Optional, Tuple
 
 CHUNK_BYTES = 1 << 20
+MARK = "Written by rackllama; changes are lost at the next converge."  # for files that people may open
 LARGEST_RECORD_BYTES = 16 << 20
 
 

@@ -3,12 +3,12 @@
 import pytest
 
 from rackllama.host.driver.locks import versionlock
-from rackllama.host.driver.managers import parse_offered
 from rackllama.host.driver.packages import (
     driver_version,
     fabric_packages,
     is_drivers,
     package_change,
+    parse_offered,
     wanted_packages,
 )
 from rackllama.host.errors import RackllamaError

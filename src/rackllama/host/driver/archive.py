@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Dict, Optional
 
 from ..errors import RackllamaError
-from ..files import read_text
+from ..files import MARK, read_text
 from .branches import MACHINES, UPSTREAM, archive
-from .locks import MARK
 from .openpgp import dearmoured, fingerprints
 from .state import os_release
 

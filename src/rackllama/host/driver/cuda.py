@@ -15,10 +15,10 @@ from typing import List, Mapping, Optional, Sequence, Tuple
 
 from .. import systemd
 from ..errors import RackllamaError
+from ..files import MARK
 from ..hardware import pci
 from ..hardware.machine import ask
 from . import config_files
-from .locks import MARK
 from .managers import PackageManager
 from .packages import PackageChange
 

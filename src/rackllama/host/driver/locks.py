@@ -4,12 +4,13 @@ import re
 from pathlib import Path
 from typing import Dict, Mapping
 
+from ..files import MARK
+
 PREFERENCES = Path("/etc/apt/preferences.d/rackllama-nvidia-driver")
 UPGRADES = Path("/etc/apt/apt.conf.d/52rackllama-nvidia-driver")
 VERSIONLOCK = Path("/etc/dnf/plugins/versionlock.list")
 NOUVEAU = Path("/etc/modprobe.d/rackllama-nouveau.conf")
 
-MARK = "Written by rackllama; changes are lost at the next converge."
 # Above 1000, so that apt goes down as well where what is installed is newer.
 PRIORITY = 1001
 NAMES = (

@@ -10,12 +10,11 @@ from ..errors import RackllamaError
 from ..files import read_text
 from . import locks
 from .archive import APT_SOURCE, NAME
-from .packages import PackageChange, is_drivers, stands_beside
+from .packages import PackageChange, is_drivers, parse_offered, stands_beside
 
 LOCK_SECONDS = 300
 LAST_LINES = 12
 VERSIONLOCK_PLUGIN = "python3-dnf-plugin-versionlock"
-COLUMNS = ("name", "version", "source")
 
 
 class PackageManager(Protocol):
@@ -154,14 +153,6 @@ def manager(naming: str) -> PackageManager:
 def naming_here() -> str:
     """Whose package manager this host has."""
     return "debian" if shutil.which("apt-get") else "rhel"
-
-
-def parse_offered(table: str) -> Dict[str, List[str]]:
-    """Versions by package, as they come, of `name | version | source` lines: `apt-cache madison` prints such. Pure."""
-    found: Dict[str, List[str]] = {}
-    for name, version, _ in (line.split("|") for line in table.splitlines() if line.count("|") == len(COLUMNS) - 1):
-        found.setdefault(name.strip(), []).append(version.strip())
-    return found
 
 
 def _run(*command: str) -> str:

@@ -11,6 +11,7 @@ from typing import Dict, List, Mapping, Optional, Sequence, Tuple
 from ..errors import RackllamaError
 from .branches import branch_of
 
+COLUMNS = ("name", "version", "source")
 OPEN, PROPRIETARY = "open", "proprietary"
 COMPANIONS_WITHOUT_SUFFIX = 580
 DRIVER_NAME = re.compile(
@@ -126,6 +127,14 @@ def package_change(
         {name: told for name, told in exact.items() if installed.get(name) != told},
         tuple(name for name in installed if name not in exact),
     )
+
+
+def parse_offered(table: str) -> Dict[str, List[str]]:
+    """Versions by package, as they come, of `name | version | source` lines: `apt-cache madison` prints such."""
+    found: Dict[str, List[str]] = {}
+    for name, version, _ in (line.split("|") for line in table.splitlines() if line.count("|") == len(COLUMNS) - 1):
+        found.setdefault(name.strip(), []).append(version.strip())
+    return found
 
 
 def all_of_version(offered: Mapping[str, Sequence[str]], version: str) -> Dict[str, str]:

@@ -303,7 +303,7 @@ def _retired_key(state: HostState, _: WantedDriver) -> Check:
 
 def _users(state: HostState, _: WantedDriver) -> Check:
     others: List[GpuUser] = [user for user in state.users if not user.is_ours]
-    ours = sorted({user.unit for user in state.users if user.is_ours})
+    ours = state.our_users
     found = ", ".join(map(str, others)) or (f"by {', '.join(ours)}: stopped before" if ours else "by nobody")
     return Check("gpu in use", not others, "by nobody, or by services of rackllama", found, "stop these")
 

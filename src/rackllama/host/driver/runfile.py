@@ -6,10 +6,9 @@ for every version, and kept, so that the driver of before can be installed again
 
 import shutil
 import tempfile
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterator, List, Optional, Tuple
+from typing import List, Optional, Tuple
 
 from .. import systemd
 from ..errors import RackllamaError
@@ -19,9 +18,10 @@ from . import kernel_module
 from .managers import manager
 from .packages import PackageChange
 from .state import RECORD, RUNFILE_UNINSTALLER, HostState, headers_package
-from .surgery import shut_nouveau_out
+from .surgery import shut_nouveau_out, taken_back_on_failure
 from .wanted import WantedDriver, kernel_modules
 
+INSTALLER_LOG = Path("/var/log/nvidia-installer.log")
 KEPT = Path("/var/lib/rackllama/driver")
 SCRATCH = Path("/var/tmp")  # noqa: S108 - a folder of its own is made in it
 UNPACKED_FACTOR = 3  # the file, what it unpacks to, and room for the installer
@@ -71,15 +71,14 @@ def plan(state: HostState, wanted: WantedDriver) -> Installation:
     version, kind = wanted.exact_version, wanted.modules or kernel_modules(state.gpus) or "open"
     if state.has_driver(version):
         return Installation(version, kind)
-    naming = "debian" if state.distribution in ("debian", "ubuntu") else "rhel"
     headers = [headers_package(state.distribution, kernel) for kernel in state.kernels]
     lacking = [name for kernel, name in zip(state.kernels, headers) if kernel not in state.with_headers]
     return Installation(
         version,
         kind,
-        tools=(*TOOLS[naming], *lacking, *(name for name in state.following_headers if name in state.obtainable)),
+        tools=(*TOOLS[state.naming], *lacking, *(name for name in state.following_headers if name in state.obtainable)),
         kernels=state.kernels,
-        stop=tuple(sorted({user.unit for user in state.users if user.is_ours})),
+        stop=state.our_users,
         must_be_signed=bool(state.secure_boot),
     )
 
@@ -87,10 +86,8 @@ def plan(state: HostState, wanted: WantedDriver) -> Installation:
 def carry_out(installation: Installation, state: HostState, runfile: Runfile) -> None:
     """Do it. Raises RackllamaError, with how the host stands, after the driver of before was installed again."""
     installer = _installer(installation.version, runfile)
-    manager("debian" if state.distribution in ("debian", "ubuntu") else "rhel").change(
-        PackageChange({}, others=installation.tools)
-    )
-    with _taken_back_on_failure(state, installation):
+    manager(state.naming).change(PackageChange({}, others=installation.tools))
+    with taken_back_on_failure(lambda: _take_back(state, installation)):
         for unit in installation.stop:
             systemd.run("systemctl", "stop", unit)
         _install(installer, installation.kind)
@@ -128,21 +125,16 @@ def _install(installer: Path, kind: str) -> None:
     systemd.run("sh", str(installer), *options, "--no-nouveau-check", "--no-check-for-alternate-installs")
 
 
-@contextmanager
-def _taken_back_on_failure(state: HostState, installation: Installation) -> Iterator[None]:
+def _take_back(state: HostState, installation: Installation) -> str:
+    """Have the driver of before again, and what used it; says how the host stands, and where the installer's log is."""
     try:
-        yield
-    except RackllamaError as error:
-        stands = _take_back(state)
+        return f"{_driver_of_before(state)} (see {INSTALLER_LOG})"
+    finally:
         for unit in installation.stop:
             systemd.run("systemctl", "start", unit, check=False)
-        raise RackllamaError(
-            f"{error.message}. {stands}", f"see /var/log/nvidia-installer.log; {error.remedy}"
-        ) from error
 
 
-def _take_back(state: HostState) -> str:
-    """Have the driver of before again; says how the host stands."""
+def _driver_of_before(state: HostState) -> str:
     former = KEPT / f"NVIDIA-{state.loaded_version}.run"
     if state.loaded_version and former.exists():
         try:

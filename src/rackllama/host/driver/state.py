@@ -14,7 +14,7 @@ from ..hardware.boards import HIDDEN_SWITCHES
 from ..hardware.pci import PciDevice
 from ..services.unit import SERVICES
 from . import kernel_module
-from .packages import driver_version, following_headers, is_drivers, stands_beside
+from .packages import driver_version, following_headers, is_drivers, parse_offered, stands_beside
 
 SECURE_BOOT = Path("/sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c")
 RUNFILE_UNINSTALLER = Path("/usr/bin/nvidia-uninstall")
@@ -29,6 +29,7 @@ INSTALLED = ("i", "F", "U", "H", "W", "T", "t")  # dpkg: installed, or begun and
 NO_CACHE_FILES = ("-o", "Dir::Cache::PkgCache=", "-o", "Dir::Cache::SrcPkgCache=")
 RPM_NAME = "%{name}-%{version}-%{release}.%{arch}"
 HALF_DONE = ("U", "F", "H")
+DEBIAN_AND_ITS_KIN = ("debian", "ubuntu")
 ROOMS = ("/boot", "/usr", "/var")
 RECORD = Path("/etc/rackllama/driver.json")
 UNDER_WAY = Path("/var/lib/rackllama/driver/under-way")  # there while packages are changed
@@ -97,6 +98,16 @@ class HostState:
         return max(self.installed_kernels, key=kernel_order, default=self.kernel)
 
     @property
+    def our_users(self) -> Tuple[str, ...]:
+        """The units of ours that have a GPU open."""
+        return tuple(sorted({user.unit for user in self.users if user.is_ours}))
+
+    @property
+    def naming(self) -> str:
+        """Whose package manager it has: `debian` or `rhel`."""
+        return "debian" if self.distribution in DEBIAN_AND_ITS_KIN else "rhel"
+
+    @property
     def has_hidden_switches(self) -> bool:
         """Whether it has NVSwitches that the PCI bus does not show."""
         return any(gpu.device in HIDDEN_SWITCHES for gpu in self.gpus)
@@ -132,7 +143,8 @@ def read_state() -> HostState:
     held, ours = held_now(), (record or {}).get("held", ())
     headers = [headers_package(distribution, kernel) for kernel in lacking]
     newest = max(kernels, key=kernel_order, default=platform.release())
-    following = tuple(filter(None, (following_headers(name, newest) for name in _installed(_package_list()))))
+    listed = _package_list()
+    following = tuple(filter(None, (following_headers(name, newest) for name in _installed(listed))))
     return HostState(
         distribution=distribution,
         version=told.get("VERSION_ID", ""),
@@ -153,14 +165,14 @@ def read_state() -> HostState:
         module_versions={kernel: kernel_module.module_version(kernel) for kernel in {*kernels, platform.release()}},
         installed_by_runfile=RUNFILE_UNINSTALLER.exists() and not _has_owner(RUNFILE_UNINSTALLER),
         following_headers=following,
-        packages=installed_packages(),
-        beside=installed_beside(),
+        packages=driver_packages(listed),
+        beside=packages_beside(listed),
         is_ours=record is not None,
         held=tuple(name for name in held if name not in ours),
         held_by_us=tuple(name for name in held if name in ours),
         users=device_users(services=[path.stem for path in SERVICES.glob("*.json")]),
         room_mib={path: shutil.disk_usage(path).free >> 20 for path in ROOMS if Path(path).is_dir()},
-        packages_interrupted=any(Path("/var/lib/dpkg/updates").glob("[0-9]*")) or _is_half_done(_package_list()),
+        packages_interrupted=any(Path("/var/lib/dpkg/updates").glob("[0-9]*")) or _is_half_done(listed),
         was_cut_off=UNDER_WAY.exists(),
         upgrades_running=tuple(unit for unit in UPGRADES if _is_working(unit)),
         sources=package_sources(Path("/etc")),
@@ -206,7 +218,7 @@ def held_now() -> Tuple[str, ...]:
 
 def headers_package(distribution: str, kernel: str) -> str:
     """The package with the headers of a kernel."""
-    return f"linux-headers-{kernel}" if distribution in ("debian", "ubuntu") else f"kernel-devel-{kernel}"
+    return f"linux-headers-{kernel}" if distribution in DEBIAN_AND_ITS_KIN else f"kernel-devel-{kernel}"
 
 
 def installed_packages() -> Dict[str, str]:
@@ -216,7 +228,12 @@ def installed_packages() -> Dict[str, str]:
 
 def installed_beside() -> Tuple[str, ...]:
     """The packages that go with a driver and do not move with it."""
-    return tuple(name for name in _installed(_package_list()) if stands_beside(name))
+    return packages_beside(_package_list())
+
+
+def packages_beside(listed: str) -> Tuple[str, ...]:
+    """Those of the list of all packages that go with a driver and do not move with it."""
+    return tuple(name for name in _installed(listed) if stands_beside(name))
 
 
 def driver_packages(listed: str) -> Dict[str, str]:
@@ -288,7 +305,7 @@ def _obtainable(names: Sequence[str]) -> Tuple[str, ...]:
     """Those of these packages that the host's archives have, as far as it knows without asking them."""
     if shutil.which("apt-cache"):
         listed = machine.ask("apt-cache", *NO_CACHE_FILES, "madison", *names) or ""
-        return tuple(sorted({line.split("|")[0].strip() for line in listed.splitlines() if "|" in line}))
+        return tuple(sorted(parse_offered(listed)))
     listed = (
         machine.ask(
             "dnf",

@@ -9,7 +9,7 @@ import shutil
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Iterator, List, Mapping, Sequence, Tuple
+from typing import Callable, Iterator, List, Mapping, Sequence, Tuple
 
 from .. import systemd
 from ..errors import RackllamaError
@@ -117,7 +117,7 @@ def plan(state: HostState, wanted: WantedDriver, offered: Mapping[str, Sequence[
         kernels=tuple(lacking),
         replaces_modules=replaced,
         must_be_signed=bool(state.secure_boot),
-        stop=tuple(sorted({user.unit for user in state.users if user.is_ours})) if change else (),
+        stop=state.our_users if change else (),
     )
 
 
@@ -133,7 +133,7 @@ def finish_what_was_cut_off(state: HostState) -> None:
 def carry_out(surgery: Surgery, state: HostState) -> None:
     """Do it. Raises RackllamaError, after the host was brought back, with how it stands and how to go on."""
     files, packager = config_files.texts((*surgery.files, NOUVEAU, RECORD)), manager(naming(state))
-    with _taken_back_on_failure(state, files, surgery, packager):
+    with taken_back_on_failure(lambda: _take_back(state, files, surgery, packager)):
         config_files.write(surgery.files)
         packager.download(surgery.packages)
         for unit in surgery.stop:
@@ -184,13 +184,12 @@ def _make_initramfs() -> None:
 
 
 @contextmanager
-def _taken_back_on_failure(
-    state: HostState, files: Mapping[Path, str], surgery: Surgery, packager: PackageManager
-) -> Iterator[None]:
+def taken_back_on_failure(take_back: Callable[[], str]) -> Iterator[None]:
+    """Where what is done within fails, take it back, and tell how the host stands then, as `take_back` says."""
     try:
         yield
     except (RackllamaError, OSError) as error:
-        stands = _take_back(state, files, surgery, packager)
+        stands = take_back()
         told = error if isinstance(error, RackllamaError) else RackllamaError(str(error), "mend it, and converge again")
         raise RackllamaError(f"{told.message}. {stands}", told.remedy) from error
 

@@ -11,6 +11,7 @@ from typing import Any, Iterable, List, Mapping, Sequence, Tuple, Union
 from xml.sax.saxutils import quoteattr
 
 from ..errors import RackllamaError
+from ..files import MARK
 
 TABLE = "inet rackllama"
 RULES_PATH = "/etc/rackllama/firewall.nft"
@@ -19,7 +20,7 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,59}")
 PROTOCOLS = ("tcp", "udp")
 HIGHEST_PORT = 65535
 
-_MARK = "# Written by rackllama; changes are lost at the next converge.\n"
+_MARK = f"# {MARK}\n"
 UNIT = f"""\
 {_MARK}[Unit]
 Description=What other hosts may reach on this one
@@ -157,7 +158,7 @@ def nft_rules(openings: Sequence[Opening]) -> str:
     rules = "".join(f"\t\t{rule}\n" for each in openings for rule in _nft_rules_of(each))
     return (
         "#!/usr/sbin/nft -f\n"
-        "# Written by rackllama; changes are lost at the next converge. Other tables are left alone.\n"
+        f"# {MARK} Other tables are left alone.\n"
         "# What containers are sent is forwarded, and passes by this one.\n"
         f"{nft_replacing(_nft_table(rules))}"
     )
@@ -220,7 +221,7 @@ def firewalld_policy(openings: Sequence[Opening]) -> str:
     return (
         '<?xml version="1.0" encoding="utf-8"?>\n<policy priority="-100" target="CONTINUE">\n'
         "  <short>rackllama</short>\n"
-        "  <description>Written by rackllama; changes are lost at the next converge.</description>\n"
+        f"  <description>{MARK}</description>\n"
         f'{rules}  <ingress-zone name="ANY"/>\n  <egress-zone name="HOST"/>\n</policy>\n'
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Dict, List, Mapping, Optional, Tuple, Union
 
 from ..errors import RackllamaError
-from ..files import digest, json_text
+from ..files import MARK, digest, json_text
 
 Directive = Union[str, int, bool, List[str], None]
 
@@ -126,7 +126,7 @@ def unit_files(declaration: ServiceDeclaration) -> List[UnitFile]:
     stub = _section("Unit", declaration.unit) + _section("Service", {"ExecStart": service["ExecStart"]})
     install = _section("Install", {"WantedBy": "multi-user.target"})
     drop_in = _section("Service", service, reset=ALWAYS_RESET)
-    mark = "# Written by rackllama; changes are lost at the next converge.\n"
+    mark = f"# {MARK}\n"
     value = digest(
         [
             stub,

@@ -9,11 +9,12 @@ import string
 from pathlib import Path
 from typing import Dict, Optional
 
+from ..files import MARK as WORDS
 from ..files import json_text
 from ..services.unit import UNITS
 from .declaration import DECLARATION, WantedVolume
 
-MARK = "# Written by rackllama; changes are lost at the next converge.\n"
+MARK = f"# {WORDS}\n"
 READY_UNIT = "rackllama-volume.service"
 DEVICE_SECONDS = 120  # from the start of the boot; the unit that makes it ready has its say before
 RULES = Path("/etc/udev/rules.d/90-rackllama-volume.rules")
