@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 from rackllama.host.errors import RackllamaError
 from rackllama.host.lander.gguf import Header, TensorInfo
@@ -13,6 +14,8 @@ _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 _EXPERTS = re.compile(r"ffn_(gate|up|down|gate_up)_exps\.")
 # Where the header is silent: in one layer of so many a token sees all before it, in the others a window.
 _WINDOW_PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "llama4": 4}
+# Where the header is silent, what the experts give is weighed by shares that add up to one; but for these.
+_UNNORMALISED = ("deepseek2", "qwen2moe")
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,8 @@ class ModelShape:
     experts_used: int = 0
     shared_experts: int = 0
     expert_feed_forward: int = 0
+    expert_weights_norm: bool = True
+    expert_weights_scale: float = 0.0
     leading_dense: int = 0
     window: int = 0
     windowed: tuple[bool, ...] = ()
@@ -81,7 +86,7 @@ class ModelShape:
         for name, tensor in self.tensors.items():
             match = _LAYER.fullmatch(name)
             if match and int(match[1]) < self.layers:
-                (experts if _EXPERTS.match(match[2]) else others)[int(match[1])] += tensor.size
+                (experts if self.is_experts(match[2]) else others)[int(match[1])] += tensor.size
         return tuple(LayerWeights(*both) for both in zip(experts, others, strict=True))
 
     @cached_property
@@ -93,6 +98,16 @@ class ModelShape:
             if match and int(match[1]) < self.layers:
                 found[int(match[1])][match[2]] = tensor
         return tuple(found)
+
+    @cached_property
+    def outer_tensors(self) -> tuple[TensorInfo, ...]:
+        """The tensors that belong to no layer."""
+        return tuple(tensor for name, tensor in self.tensors.items() if not _LAYER.fullmatch(name))
+
+    @staticmethod
+    def is_experts(name: str) -> bool:
+        """Whether a tensor of this name in a layer holds the experts themselves."""
+        return _EXPERTS.match(name) is not None
 
     @property
     def is_moe(self) -> bool:
@@ -113,11 +128,7 @@ class ModelShape:
     @property
     def output_weights(self) -> int:
         """Bytes of all that stands outside the layers, without the token embedding where that is not the output."""
-        outside = sum(
-            tensor.size
-            for name, tensor in self.tensors.items()
-            if name != "token_embd.weight" and not _LAYER.fullmatch(name)
-        )
+        outside = sum(tensor.size for tensor in self.outer_tensors if tensor.name != "token_embd.weight")
         return outside + (self.input_weights if self.ties_embedding else 0)
 
     @property
@@ -165,6 +176,10 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
         experts_used=first.number("expert_used_count", 0),
         shared_experts=first.number("expert_shared_count", 0),
         expert_feed_forward=first.number("expert_feed_forward_length", 0),
+        expert_weights_norm=bool(
+            first.header.get(f"{first.architecture}.expert_weights_norm", first.architecture not in _UNNORMALISED)
+        ),
+        expert_weights_scale=float(first.header.get(f"{first.architecture}.expert_weights_scale", 0.0)),
         leading_dense=first.number("leading_dense_block_count", 0),
         window=window,
         windowed=_windowed(first, layers, window),
@@ -186,16 +201,20 @@ class _Metadata:
             )
         self.architecture = architecture
 
+    def get(self, key: str, default: object = None) -> Any:
+        """The value of that key."""
+        return self.header.get(f"{self.architecture}.{key}", default)
+
     def number(self, key: str, default: int | None = None) -> int:
         """A whole number that is not below 0."""
-        value = self.header.get(f"{self.architecture}.{key}")
+        value = self.get(key)
         if value is None and default is not None:
             return default
         return self._whole(key, value)
 
     def per_layer(self, key: str, layers: int, default: Sequence[int] | None = None) -> tuple[int, ...]:
         """A whole number for each layer, of which a header may have one for all."""
-        value = self.header.get(f"{self.architecture}.{key}")
+        value = self.get(key)
         if value is None and default is not None:
             return tuple(default)
         if not isinstance(value, Iterable) or isinstance(value, str):
@@ -219,7 +238,7 @@ class _Metadata:
 
 def _mla(told: _Metadata, rope: int) -> Mla | None:
     """Only files that have key_length_mla have the weights that spare the unfolding."""
-    if told.header.get(f"{told.architecture}.attention.key_length_mla") is None:
+    if told.get("attention.key_length_mla") is None:
         return None
     return Mla(
         lora=told.number("attention.kv_lora_rank"),
@@ -234,7 +253,7 @@ def _windowed(told: _Metadata, layers: int, window: int) -> tuple[bool, ...]:
     """Which layers see a window only: as told one by one, or as the architecture has it."""
     if not window:
         return (False,) * layers
-    pattern = told.header.get(f"{told.architecture}.attention.sliding_window_pattern")
+    pattern = told.get("attention.sliding_window_pattern")
     if isinstance(pattern, Iterable):
         return tuple(bool(layer) for layer in pattern)[:layers]
     every = pattern if isinstance(pattern, int) and pattern else _WINDOW_PATTERNS.get(told.architecture, 0)

@@ -1,0 +1,187 @@
+"""Which device computes which tensor, and what is copied from one to another: ggml's scheduler, followed.
+
+Work goes where its weights lie, then spreads to neighbours, GPUs first. What a device needs and does not have is copied
+to it at the beginning of its next stretch of work. Rules: llama.cpp, ggml/src/ggml-backend.cpp.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from rackllama.planning.graph.allocator import Step
+from rackllama.planning.graph.tensor import PLACED_FREELY, Graph, Op, Tensor
+
+# A GPU takes over work on weights that lie on the host only for batches that are worth the copy.
+WORTH_COPYING_TOKENS = 32
+PIPELINE_COPIES = 4
+HOST_ALIGNMENT = 32
+
+
+@dataclass(frozen=True)
+class Devices:
+    """The GPUs, and the host behind them as the last device.
+
+    With `offloads` the first GPU computes on weights of the host, for which they are copied to it. `copies` is how
+    often inputs are held, so that GPUs can work on several batches at once. `alignment` is the GPUs', in bytes.
+    """
+
+    gpus: int
+    offloads: bool = False
+    copies: int = 1
+    alignment: int = HOST_ALIGNMENT
+
+    @property
+    def host(self) -> int:
+        """The number of the host."""
+        return self.gpus
+
+    def alignment_of(self, device: int) -> int:
+        """What each tensor's address on a device is a multiple of, in bytes."""
+        return HOST_ALIGNMENT if device == self.host else self.alignment
+
+
+@dataclass
+class Split:
+    """A stretch of work of one device, and what is copied to it before."""
+
+    device: int
+    tensors: list[Tensor] = field(default_factory=list)
+    copied: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+
+def steps(graph: Graph, devices: Devices) -> tuple[list[Step], list[Step]]:
+    """The leafs and the tensors in the order in which memory is handed out, each with its device."""
+    placed = _placed(graph, devices)
+    splits, inputs = _split(graph, devices, placed)
+    ordered = [step for split in splits for step in _steps_of(split, placed)]
+    leafs: list[Step] = []
+    if devices.copies > 1:
+        copied = [(source, placed[id(source)]) for source in inputs]
+        leafs = [Step(other, device) for source, device in copied for other in _copies(source, devices.copies)]
+        for split in splits:
+            for _, copy in split.copied:
+                leafs += [
+                    Step(copy, split.device),
+                    *(Step(other, split.device) for other in _copies(copy, devices.copies)),
+                ]
+    leafs += [Step(tensor, placed[id(tensor)]) for tensor in graph.leafs]
+    return leafs, ordered
+
+
+def _placed(graph: Graph, devices: Devices) -> dict[int, int]:
+    """The device of each tensor, by its identity."""
+    placed: dict[int, int] = {}
+    for tensor in graph.leafs:
+        device = devices.host if tensor.is_input else tensor.device
+        if device is not None:
+            placed[id(tensor)] = device
+    for tensor in graph.nodes:
+        device = _by_operands(tensor, devices)
+        if device is not None:
+            placed[id(tensor)] = device
+    working = [tensor for tensor in graph.nodes if tensor.op is not Op.VIEW]
+    for order in (working, working[::-1]):
+        _spread(order, placed, lambda device: device != devices.host)
+    for order in (working, working[::-1]):
+        _spread(order, placed, lambda _: True)
+    for tensor in graph.nodes:
+        _place_with(tensor, None, placed)
+        for source in tensor.sources:
+            _place_with(source, tensor, placed)
+    return placed
+
+
+def _place_with(tensor: Tensor, user: Tensor | None, placed: dict[int, int]) -> None:
+    """What has no device yet is where the bytes are that it looks at, or else where it is used."""
+    if id(tensor) not in placed:
+        other = user if tensor.root is None or id(tensor.root) not in placed else tensor.root
+        if other is not None:
+            placed[id(tensor)] = placed[id(other)]
+
+
+def _by_operands(tensor: Tensor, devices: Devices) -> int | None:
+    """Where a tensor has to be computed: what it writes into, what was wished for, or its weights, decide."""
+    if tensor.root is not None and tensor.root.device is not None:
+        return tensor.root.device
+    if tensor.wanted is not None:
+        return tensor.wanted
+    if tensor.op in PLACED_FREELY:
+        return None
+    for source in tensor.sources:
+        if source.is_weight and source.device is not None:
+            gets_copied = devices.offloads and source.device == devices.host and _batch(tensor) >= WORTH_COPYING_TOKENS
+            return 0 if gets_copied else source.device
+    return None
+
+
+def _batch(tensor: Tensor) -> int:
+    """For how many tokens a weight is used at once; rows of a table are not worth a copy."""
+    if tensor.op is Op.ROWS:
+        return 0
+    return tensor.dims[2] if tensor.op is Op.EXPERTS else tensor.dims[1]
+
+
+def _spread(order: Sequence[Tensor], placed: dict[int, int], spreads: Callable[[int], bool]) -> None:
+    """Let each device go on with what follows its work, until another one's begins."""
+    device: int | None = None
+    for tensor in order:
+        has = placed.get(id(tensor))
+        if has is not None:
+            device = has if spreads(has) else None
+        elif device is not None:
+            placed[id(tensor)] = device
+
+
+def _split(graph: Graph, devices: Devices, placed: dict[int, int]) -> tuple[list[Split], list[Tensor]]:
+    """Stretches of work, and the inputs that are held several times."""
+    splits: list[Split] = []
+    copies: dict[tuple[int, int], Tensor] = {}
+    inputs: dict[int, Tensor] = {}
+    waiting: list[Tensor] = []
+    for tensor in graph.nodes:
+        if tensor.op is Op.VIEW:
+            (splits[-1].tensors if splits else waiting).append(tensor)
+            continue
+        device = placed[id(tensor)]
+        if not splits or device != splits[-1].device or _frees_copied_weights(tensor, splits[-1], placed):
+            splits.append(Split(device, waiting))
+            waiting = []
+        split = splits[-1]
+        for number, source in enumerate(tensor.sources):
+            if source.is_input and devices.copies > 1:
+                inputs.setdefault(id(source), source)
+            if placed[id(source)] == device:
+                continue
+            if (id(source), device) not in copies:
+                copy = Tensor(source.dims, source.strides, source.type, Op.LEAF, [])
+                copy.is_input = copy.is_output = devices.copies > 1
+                copies[id(source), device] = copy
+                split.copied.append((source, copy))
+                placed[id(copy)] = device
+            tensor.sources[number] = copies[id(source), device]
+        split.tensors.append(tensor)
+    return splits, list(inputs.values())
+
+
+def _frees_copied_weights(tensor: Tensor, split: Split, placed: dict[int, int]) -> bool:
+    """A new stretch begins with each weight that has to be copied, so that the one before it can go."""
+    return bool(split.copied) and any(
+        source.is_weight and placed[id(source)] != split.device for source in tensor.sources
+    )
+
+
+def _steps_of(split: Split, placed: dict[int, int]) -> Iterator[Step]:
+    for source, copy in split.copied:
+        waits = Tensor(source.dims, source.strides, source.type, Op.VIEW, [source], source.root or source)
+        yield Step(waits, placed[id(source)], only_keeps=True)
+        yield Step(copy, split.device)
+    for tensor in split.tensors:
+        yield Step(tensor, placed[id(tensor)])
+
+
+def _copies(tensor: Tensor, count: int) -> list[Tensor]:
+    """The copies of an input beside itself, none of which is ever given back."""
+    tensor.is_output = True
+    return [
+        Tensor(tensor.dims, tensor.strides, tensor.type, Op.LEAF, [], is_input=True, is_output=True)
+        for _ in range(count - 1)
+    ]
