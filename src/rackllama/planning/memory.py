@@ -75,6 +75,15 @@ def cache_bytes(shape: ModelShape, serving: Serving, placement: Placement) -> li
     return held
 
 
+def layer_costs(shape: ModelShape, serving: Serving, experts_on_host: int) -> list[int]:
+    """Bytes of weights and cache that each layer brings to its device, and those behind the last layer; not padded."""
+    costs = [
+        (weights.others if layer < experts_on_host else weights.all) + kv_cache.layer_bytes(shape, layer, serving)
+        for layer, weights in enumerate(shape.layer_weights)
+    ]
+    return [*costs, shape.output_weights]
+
+
 def total(devices: Sequence[DeviceMemory]) -> int:
     """All bytes on all devices."""
     return sum(device.all for device in devices)

@@ -6,14 +6,16 @@ to it at the beginning of its next stretch of work. Rules: llama.cpp, ggml/src/g
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 from rackllama.planning.graph.allocator import Step
-from rackllama.planning.graph.tensor import PLACED_FREELY, Graph, Op, Tensor
+from rackllama.planning.graph.tensor import F16, PLACED_FREELY, Graph, Op, Tensor
 
 # A GPU takes over work on weights that lie on the host only for batches that are worth the copy.
 WORTH_COPYING_TOKENS = 32
 PIPELINE_COPIES = 4
 HOST_ALIGNMENT = 32
+CUDA_ALIGNMENT = 128
 
 
 @dataclass(frozen=True)
@@ -21,13 +23,20 @@ class Devices:
     """The GPUs, and the host behind them as the last device.
 
     With `offloads` the first GPU computes on weights of the host, for which they are copied to it. `copies` is how
-    often inputs are held, so that GPUs can work on several batches at once. `alignment` is the GPUs', in bytes.
+    often inputs are held, so that GPUs can work on several batches at once. `alignment` is the GPUs', in bytes. With
+    `unpacks_cache` attention makes itself an f16 copy of a quantized cache.
     """
 
     gpus: int
     offloads: bool = False
     copies: int = 1
     alignment: int = HOST_ALIGNMENT
+    unpacks_cache: bool = False
+
+    @classmethod
+    def of_cuda(cls, gpus: int, works_in_turns: bool) -> "Devices":
+        """As llama.cpp's CUDA backend has it; with `works_in_turns` GPUs work on several batches at once."""
+        return cls(gpus, True, PIPELINE_COPIES if works_in_turns and gpus > 1 else 1, CUDA_ALIGNMENT, True)
 
     @property
     def host(self) -> int:
@@ -51,6 +60,8 @@ class Split:
 def steps(graph: Graph, devices: Devices) -> tuple[list[Step], list[Step]]:
     """The leafs and the tensors in the order in which memory is handed out, each with its device."""
     placed = _placed(graph, devices)
+    if devices.unpacks_cache:
+        _unpack_caches(graph, devices, placed)
     splits, inputs = _split(graph, devices, placed)
     ordered = [step for split in splits for step in _steps_of(split, placed)]
     leafs: list[Step] = []
@@ -176,6 +187,13 @@ def _steps_of(split: Split, placed: dict[int, int]) -> Iterator[Step]:
         yield Step(copy, split.device)
     for tensor in split.tensors:
         yield Step(tensor, placed[id(tensor)])
+
+
+def _unpack_caches(graph: Graph, devices: Devices, placed: dict[int, int]) -> None:
+    for tensor in graph.nodes:
+        if tensor.op is Op.ATTENTION and placed[id(tensor)] != devices.host:
+            _, keys, values, _ = tensor.sources
+            tensor.size += sum(prod(cache.dims) * F16.size for cache in (keys, values) if cache.type.block > 1)
 
 
 def _copies(tensor: Tensor, count: int) -> list[Tensor]:
