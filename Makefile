@@ -82,7 +82,7 @@ molecule: depot ## Every scenario on lab hosts: check, converge, idempotence, ve
 
 .PHONY: e2e
 e2e: depot ## Upstream's own tools, and one lab host from nothing to answers, with faults provoked
-	pytest --durations=15 tests/depot tests/e2e
+	pytest --durations=15 tests/depot tests/planner tests/e2e
 
 .PHONY: test-slow
 test-slow: depot ## What takes longer; last results in docs/test-results.md

@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from hashlib import sha256
 from pathlib import Path
@@ -169,7 +169,18 @@ class Oracle:
         self._servers.close()
 
     def measure(self, case: Case) -> Measured:
-        """Raises RackllamaError, with the end of the log, where the server refuses."""
+        """Raises RackllamaError, with what the server said about it, where the server refuses."""
+        log = self._log(case, {"LD_PRELOAD": str(self.tools.shim)})
+        if "\ndry run\t" not in log:
+            told = "\n".join(line for line in log.splitlines() if re.match(r"[\d.]+ [EW] |error:", line))
+            raise RackllamaError(f"llama-server made no dry run: {told or log[-2000:]}", f"see {case}")
+        return read_log(log, case.devices)
+
+    def log_without_shim(self, case: Case) -> str:
+        """What the server says by itself, up to the load that it has no memory for. For large models only."""
+        return self._log(case, {})
+
+    def _log(self, case: Case, environment: Mapping[str, str]) -> str:
         endpoints = [f"127.0.0.1:{port}" for port in self._devices(case.devices)]
         command = [
             *(self.tools.server, "--model", self.model(case.model)),
@@ -178,10 +189,10 @@ class Oracle:
             *("--log-verbosity", "5", "--log-colors", "off"),
             *case.options,
         ]
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")}
         with subprocess.Popen(
             command,
-            env={**environment, "LD_PRELOAD": str(self.tools.shim)},
+            env={**inherited, **environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -190,13 +201,9 @@ class Oracle:
         ) as server:
             _limit_memory(server, SERVER_BYTES)
             try:
-                log, _ = server.communicate(timeout=DRY_RUN_SECONDS)
+                return server.communicate(timeout=DRY_RUN_SECONDS)[0]
             finally:
                 server.kill()
-        if server.returncode or "\ndry run\t" not in log:
-            told = "\n".join(line for line in log.splitlines() if re.match(r"[\d.]+ [EW] |error:", line))
-            raise RackllamaError(f"llama-server made no dry run: {told or log[-2000:]}", f"see {case}")
-        return read_log(log, case.devices)
 
     def model(self, name: str) -> Path:
         """The file of that name, written where it is not there yet."""
@@ -324,6 +331,22 @@ def _depot_files(name: str) -> list[Path]:
 def as_dict(measured: Measured) -> dict[str, Any]:
     """All but the log, for JSON."""
     return {name: value for name, value in asdict(measured).items() if name != "log"}
+
+
+def from_dict(told: Mapping[str, Any]) -> Measured:
+    """What as_dict made, maybe read from JSON."""
+    return Measured(
+        **{
+            **told,
+            "devices": tuple(
+                Device(one["name"], tuple(one["layers"]), Buffers(**one["buffers"])) for one in told["devices"]
+            ),
+            "host": {kind: Buffers(**buffers) for kind, buffers in told["host"].items()},
+            "host_layers": tuple(told["host_layers"]),
+            "kv": tuple(KvCache(**cache) for cache in told["kv"]),
+        },
+        log="",
+    )
 
 
 def _as_json(measured: Measured) -> str:
