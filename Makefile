@@ -97,6 +97,10 @@ bench-landing: depot ## A landing and the manual ways in turns: make bench-landi
 bench-gateway: .venv/.ready ## What the gateway costs a stream, on the converged lab
 	@python -m tests.bench.gateway $(LAB)
 
+.PHONY: bench-planner
+bench-planner: depot ## The plan and gguf-parser (where on PATH) against llama.cpp's own dry run: writes docs/planner-accuracy.md
+	@python -m tests.bench.planner
+
 ##@ Keep it
 
 .PHONY: format

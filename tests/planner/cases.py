@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
-from .oracle import REAL_MODEL, Case, Oracle, as_dict
+from .oracle import REAL_MODEL, Case, Measured, Oracle, as_dict, from_dict
 
 QWEN_32B, QWEN_30B, QWEN_235B = "qwen2.5-32b-q4_k_m", "qwen3-30b-a3b-q4_k_m", "qwen3-235b-a22b-q4_k_m"
 LLAMA_8B, LLAMA_70B, LLAMA_70B_Q8 = "llama-3.1-8b-q4_k_m", "llama-3.3-70b-q4_k_m", "llama-3.3-70b-q8_0"
@@ -154,6 +154,16 @@ GROUPS = {
     )
 }
 CASES = tuple(dict.fromkeys(case for cases in GROUPS.values() for case in cases))
+
+
+def read_measured(path: Path) -> dict[Case, Measured]:
+    """What `--json` wrote."""
+    return {
+        Case(**{name: tuple(value) if isinstance(value, list) else value for name, value in one["case"].items()}): (
+            from_dict(one["measured"])
+        )
+        for one in json.loads(path.read_text())
+    }
 
 
 def main() -> None:

@@ -61,6 +61,24 @@ class Case:
     ubatch: int = 512
     batch: int = 2048
 
+    def __str__(self) -> str:
+        """The model, the devices, and what is not as usual."""
+        told = [f"{self.context} tokens", *([] if self.flash_attention else ["no flash attention"])]
+        if (self.cache_k, self.cache_v) != ("f16", "f16"):
+            told.append(f"KV {self.cache_k}" + (f"/{self.cache_v}" if self.cache_v != self.cache_k else ""))
+        if self.gpu_layers != ALL_LAYERS:
+            told.append(f"-ngl {self.gpu_layers}")
+        if self.tensor_split:
+            told.append(f"split {','.join(f'{part:g}' for part in self.tensor_split)}")
+        if self.cpu_moe_layers:
+            told.append(f"experts of {self.cpu_moe_layers} layers on host")
+        told += self.override_tensors
+        if self.parallel > 1:
+            told.append(f"{self.parallel} slots, {'unified' if self.unified_kv else 'apart'}")
+        if self.ubatch != Case.ubatch:
+            told.append(f"ubatch {self.ubatch}")
+        return f"{self.model} on {self.devices} GPU{'' if self.devices == 1 else 's'}: {', '.join(told)}"
+
     @property
     def options(self) -> list[str]:
         """For llama-server, but for the model and the devices."""
@@ -173,7 +191,7 @@ class Oracle:
         log = self._log(case, {"LD_PRELOAD": str(self.tools.shim)})
         if "\ndry run\t" not in log:
             told = "\n".join(line for line in log.splitlines() if re.match(r"[\d.]+ [EW] |error:", line))
-            raise RackllamaError(f"llama-server made no dry run: {told or log[-2000:]}", f"see {case}")
+            raise RackllamaError(f"llama-server made no dry run: {told or log[-2000:]}", f"see {case!r}")
         return read_log(log, case.devices)
 
     def log_without_shim(self, case: Case) -> str:
