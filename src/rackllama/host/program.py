@@ -6,6 +6,7 @@ scrub STORE       read every blob below an OLLAMA_MODELS, and name the damaged o
 key …             create, list and revoke the keys of the gateway on this host
 certificate FILE  give a service the certificate and key that the file names, if they have changed
 models-volume     make the volume for models ready to be mounted, at boot
+describe          tell this host's GPUs, memory, disks and network as JSON
 webui-data DIR    keep or bring back the database of Open WebUI, before the release that is current is started
 """
 
@@ -21,6 +22,7 @@ from typing import Callable, Dict, List, Mapping, Optional, Sequence
 from .errors import RackllamaError
 from .files import read_json
 from .gateway import gateway_program
+from .hardware.description import describe
 from .lander.landing import LandingOptions, read_token
 from .lander.progress import Progress, progress_text, read_progress
 from .models.model import LANDINGS, PROGRESS, bring, wanted_model
@@ -45,6 +47,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
     scrub = commands.add_parser("scrub", help="read every blob of a store, and name the damaged ones")
     scrub.add_argument("store", type=Path, help="the folder that OLLAMA_MODELS names")
     gateway_program.add_commands(commands)
+    commands.add_parser("describe", help="tell this host's GPUs, memory, disks and network as JSON")
     commands.add_parser("models-volume", help="make the volume for models ready to be mounted, at boot")
     webui = commands.add_parser("webui-data", help="make Open WebUI's database ready for the release that is current")
     webui.add_argument("data", type=Path, help="its DATA_DIR")
@@ -56,6 +59,7 @@ def main(argv: Optional[Sequence[str]] = None) -> int:
         "scrub": lambda: _scrub(arguments.store),
         "key": lambda: gateway_program.run_key(arguments),
         "certificate": lambda: gateway_program.run_certificate(arguments),
+        "describe": _describe,
         "models-volume": _models_volume,
         "webui-data": lambda: _webui_data(arguments.data, arguments.current),
     }
@@ -114,6 +118,11 @@ def _scrub(store: Path) -> int:
         print(json.dumps({"id": check.id, "ok": check.ok, "found": check.found, "remedy": check.remedy}), flush=True)
         damaged += [] if check.ok else [check.id]
     return EXIT_FAILED if damaged else EXIT_OK
+
+
+def _describe() -> int:
+    print(json.dumps(describe()), flush=True)
+    return EXIT_OK
 
 
 def _models_volume() -> int:

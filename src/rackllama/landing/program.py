@@ -18,7 +18,7 @@ EPOCH = (1980, 1, 1, 0, 0, 0)  # the first moment that a zip archive can name
 
 def host_program() -> dict[str, str]:
     """A release of the program as plain data: name, version with a digest of its sources, sha256, content in base64."""
-    archive = _tar({NAME: _zipapp(_sources())})
+    archive = _tar({NAME: host_zipapp()})
     sha256 = hashlib.sha256(archive).hexdigest()
     return {
         "name": "rackllama",
@@ -26,6 +26,11 @@ def host_program() -> dict[str, str]:
         "sha256": sha256,
         "content": b64encode(archive).decode(),
     }
+
+
+def host_zipapp() -> bytes:
+    """The program alone, as a zip archive that Python runs."""
+    return _zipapp(_sources())
 
 
 def _sources() -> dict[str, bytes]:

@@ -32,6 +32,8 @@ def test_eight_gpus_behind_nvswitches_tell_their_fabric():
         row_remap_pending=False,
         row_remap_failed=False,
         power_limit_watts=700.0,
+        reserved_mib=480,
+        free_mib=81080,
     )
 
 

@@ -27,7 +27,8 @@ class Gpu:
     """One GPU; what its driver or board does not tell is None. Memory in MiB, temperatures in degrees Celsius.
 
     `slowdown_celsius` is where it slows down; newer boards tell a margin instead, which is left out. `recovery_action`
-    is what the driver asks for, as `Reset`, and None where all is well.
+    is what the driver asks for, as `Reset`, and None where all is well. Of the memory, the driver keeps `reserved_mib`
+    for itself (older ones do not tell it), and `free_mib` was free when it was asked.
     """
 
     address: str
@@ -47,6 +48,8 @@ class Gpu:
     recovery_action: Optional[str] = None
     slowdown_celsius: Optional[int] = None
     power_limit_watts: Optional[float] = None
+    reserved_mib: Optional[int] = None
+    free_mib: Optional[int] = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +131,8 @@ def _gpu(element: ElementTree.Element) -> Gpu:
         power_limit_watts=_number(
             _text(element, "gpu_power_readings/current_power_limit") or _text(element, "power_readings/power_limit")
         ),
+        reserved_mib=_whole(_text(element, "fb_memory_usage/reserved")),
+        free_mib=_whole(_text(element, "fb_memory_usage/free")),
     )
 
 
