@@ -8,17 +8,24 @@ from importlib import import_module
 from rackllama.host.errors import RackllamaError
 
 EXIT_ERROR = 2
-PARTS = {"models": "catalog", "key": "gateway", "lab": "lab", "land": "landing", "lock": "mirror"}
+PARTS = {
+    "hardware": "catalog",
+    "models": "catalog",
+    "key": "gateway",
+    "lab": "lab",
+    "land": "landing",
+    "lock": "mirror",
+}
 
 
 def build_parser(named: str | None = None) -> argparse.ArgumentParser:
-    """The command line; each part adds its command and sets `run`, from arguments to exit code.
+    """The command line; each part adds its commands and sets `run`, from arguments to exit code.
 
     Only the part whose command is named is loaded, as some take a second for it; all where none is.
     """
     parser = argparse.ArgumentParser(prog="rackllama", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for part in [PARTS[named]] if named in PARTS else PARTS.values():
+    for part in [PARTS[named]] if named in PARTS else dict.fromkeys(PARTS.values()):
         import_module(f"rackllama.{part}.cli").add_commands(commands)
     return parser
 

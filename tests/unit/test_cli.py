@@ -34,4 +34,4 @@ def test_an_unknown_command_is_told_with_all_that_there_are(capsys):
     with pytest.raises(SystemExit) as ended:
         main(["serve"])
     assert ended.value.code == 2
-    assert "choose from models, key, lab, land, lock" in capsys.readouterr().err.replace("'", "")
+    assert "choose from hardware, models, key, lab, land, lock" in capsys.readouterr().err.replace("'", "")

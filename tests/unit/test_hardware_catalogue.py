@@ -1,5 +1,6 @@
 """The GPUs and instance types that rackllama knows: what is shipped, and how a name that people type is understood."""
 
+import json
 from dataclasses import fields
 from datetime import date
 
@@ -15,6 +16,7 @@ from rackllama.catalog.hardware import (
     read_gpus,
     read_instances,
 )
+from rackllama.cli import main
 from rackllama.host.errors import RackllamaError
 from rackllama.host.hardware.boards import BOARDS
 
@@ -210,3 +212,21 @@ gpus:
     gpus = read_gpus(path)
     assert isinstance(gpus["X1-16GB"], CatalogueGpu)
     assert find_gpu("x1", gpus).sources["memory_mib"].date == date(2026, 1, 2)
+
+
+def test_the_list_has_what_is_known_and_what_is_not(capsys):
+    assert main(["hardware"]) == 0
+    printed = capsys.readouterr().out
+    lines = [line.split() for line in printed.splitlines()]
+    assert ["L20", "46068", "864", "8.9", "pcie"] in lines
+    assert ["g6e.12xlarge", "4xL40S", "48", "384", "2", "x", "1900", "100", "10.49", "us-east-1"] in lines
+    assert "none is listed" in next(line for line in printed.splitlines() if line.startswith("p5e.48xlarge"))
+
+
+def test_the_list_as_json_has_the_sources(capsys):
+    assert main(["hardware", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert [gpu["name"] for gpu in told["gpus"]] == list(GPUS)
+    assert told["gpus"][0]["sources"]["memory_mib"]["date"] == "2025-04-24"
+    assert told["instances"][0]["price"]["usd_per_hour"] == 55.04
+    assert told["instances"][0]["sources"]["ram_gib"]["date"] == "2026-08-02"

@@ -1,14 +1,18 @@
-"""`rackllama models`: what the catalogue has, and what of it is locked."""
+"""`rackllama models` and `rackllama hardware`: what the catalogue has, and what of it is locked."""
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rackllama.catalog.hardware import CatalogueGpu, Instance, read_gpus, read_instances
 from rackllama.catalog.models import Catalogue, CatalogueEntry, read_catalogue, slug_of
 from rackllama.mirror.lock import Artefact, default_lock_path, read_lock
+
+GPU_COLUMNS = ("GPU", "MiB", "GB/s", "capability", "link", "")
+INSTANCE_COLUMNS = ("instance type", "GPUs", "vCPUs", "RAM GiB", "disks GB", "Gbit/s", "USD/h")
 
 
 @dataclass(frozen=True)
@@ -22,7 +26,15 @@ class Variant:
 
 
 def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
-    """Add the command that lists the known models."""
+    """Add the commands that list the known models, and the hardware that a plan can be made for."""
+    hardware = commands.add_parser(
+        "hardware",
+        help="list the known GPUs and instance types",
+        description="List the GPUs and the instance types of the catalogue, with prices on demand. --json tells where "
+        "each figure is from, and of which day.",
+    )
+    hardware.add_argument("--json", action="store_true", help="print the result as JSON, with the sources")
+    hardware.set_defaults(run=_run_hardware)
     models = commands.add_parser(
         "models",
         help="list the known models",
@@ -34,6 +46,34 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     form.add_argument("--json", action="store_true", help="print the result as JSON")
     form.add_argument("--markdown", action="store_true", help="print the table of docs/models.md")
     models.set_defaults(run=_run_models)
+
+
+def _run_hardware(arguments: argparse.Namespace) -> int:
+    gpus, instances = read_gpus().values(), read_instances().values()
+    if arguments.json:
+        told = {"gpus": [asdict(gpu) for gpu in gpus], "instances": [asdict(instance) for instance in instances]}
+        print(json.dumps(told, default=str))  # dates
+    else:
+        print(f"{table(GPU_COLUMNS, map(_gpu_row, gpus))}\n\n{table(INSTANCE_COLUMNS, map(_instance_row, instances))}")
+    return 0
+
+
+def _gpu_row(gpu: CatalogueGpu) -> Sequence[str]:
+    memory = f"{gpu.memory_mib}" if gpu.memory_mib else "the host's"
+    return gpu.name, memory, f"{gpu.bandwidth_gbs:g}", gpu.compute_capability or "", gpu.link or "", gpu.note
+
+
+def _instance_row(instance: Instance) -> Sequence[str]:
+    price = f"{instance.price.usd_per_hour:.2f} {instance.price.region}" if instance.price else instance.price_note
+    disks, gpus = f"{instance.disks} x {instance.disk_gb}", f"{instance.gpus}x{instance.gpu}"
+    return instance.name, gpus, str(instance.vcpus), str(instance.ram_gib), disks, f"{instance.landing_gbit:g}", price
+
+
+def table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lines of cells under each other, below the names of their columns."""
+    lines = [columns, *rows]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
 
 
 def _run_models(arguments: argparse.Namespace) -> int:
