@@ -101,6 +101,10 @@ bench-gateway: .venv/.ready ## What the gateway costs a stream, on the converged
 bench-planner: depot ## The plan and gguf-parser (where on PATH) against llama.cpp's own dry run: writes docs/planner-accuracy.md
 	@python -m tests.bench.planner
 
+.PHONY: bench-speed
+bench-speed: .venv/.ready ## How far off the planner's tokens a second are; FIT=1 fits them anew
+	@python -m tests.bench.speed $(if $(FIT),--fit)
+
 ##@ Keep it
 
 .PHONY: format

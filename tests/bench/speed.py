@@ -208,9 +208,11 @@ def parameters(coefficients: Mapping[str, float]) -> Parameters:
 
 
 def leave_one_out(known: Sequence[Point]) -> dict[str, float]:
-    """By id, the error at each point of a model that was fitted on all others."""
-    whole = fit(known)
-    return {one.id: one.error(parameters(fit([other for other in known if other is not one], whole))) for one in known}
+    """By id, the error at each point of a model that was fitted on all others.
+
+    A coefficient that no other point decides stays where the fit starts.
+    """
+    return {one.id: one.error(parameters(fit([other for other in known if other is not one]))) for one in known}
 
 
 def median_error(errors: Iterable[float]) -> float:

@@ -16,19 +16,19 @@ from typing import Literal
 import yaml
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.lander.gguf import TENSOR_TYPES
-
-from .serving import HOST, Placement, Serving
-from .shape import ModelShape
+from rackllama.planning import kv_cache
+from rackllama.planning.hardware import Gpu, Hardware
+from rackllama.planning.serving import HOST, Placement, Serving
+from rackllama.planning.shape import ModelShape
 
 # Of the engine: llama.cpp (or Ollama with it) until February 2025, which serves DeepSeek's attention unfolded and
 # experts slowly; llama.cpp since; ktransformers or ik_llama.cpp.
 type Vintage = Literal["old", "new", "kt"]
 # Of memory, as far as it decides what is achieved of the bandwidth: CUDA with GDDR, CUDA with HBM, Apple, and a host's.
-type Kind = Literal["cuda", "cuda-hbm", "metal", "cpu"]
+type MemoryKind = Literal["cuda", "cuda-hbm", "metal", "cpu"]
 
 VINTAGES: tuple[Vintage, ...] = ("old", "new", "kt")
-KINDS: tuple[Kind, ...] = ("cuda", "cuda-hbm", "metal", "cpu")
+KINDS: tuple[MemoryKind, ...] = ("cuda", "cuda-hbm", "metal", "cpu")
 
 ACCEPTABLE_TOK_S = 6.0
 COMFORTABLE_TOK_S = 14.0
@@ -38,7 +38,7 @@ type Rating = Literal["slow", "acceptable", "comfortable"]
 # Assumed on the careful side. Published llama.cpp figures: an RTX 4090 computes 8 tokens of an 8B model at once in 1.2
 # times the time of one (pull request 15131), that is 0.03; a host with 48 cores reaches 5.6 times the speed of one
 # stream in all (the source of T1 in calibration.csv), that is 0.18.
-STREAM_COSTS: Mapping[Kind, float] = {"cuda": 0.1, "cuda-hbm": 0.1, "metal": 0.25, "cpu": 0.4}
+STREAM_COSTS: Mapping[MemoryKind, float] = {"cuda": 0.1, "cuda-hbm": 0.1, "metal": 0.25, "cpu": 0.4}
 MOST_STREAMS = 256
 
 # One chain of sha256 with SHA-NI, and the wall time of a landing with published digests on two cores that also served
@@ -51,7 +51,6 @@ _LOOKED_UP = ("per_layer_token_embd.weight",)
 # P100, V100, A100, H100 to H200, B200, B300; all others have GDDR, and none of these reaches 1,900 GB/s.
 _WITH_HBM = {"6.0", "7.0", "8.0", "9.0", "10.0", "10.3"}
 _FASTEST_GDDR_GBS = 1900
-_TYPES = {stored.name: stored for stored in TENSOR_TYPES.values()}
 
 
 @dataclass(frozen=True)
@@ -64,7 +63,7 @@ class StreamDevice:
     Without `flash_attention` a GPU reads its cache slowly.
     """
 
-    kind: Kind
+    kind: MemoryKind
     bandwidth_gbs: float
     weights_bytes: int
     kv_bytes: int
@@ -85,16 +84,16 @@ class StreamDevice:
 
 @dataclass(frozen=True)
 class Bandwidths:
-    """How fast memory is read, theoretically, in GB/s: of each GPU, and of a host's usable domain where it computes.
+    """How fast memory is read, theoretically, in GB/s: of each GPU, and of a host's usable domain (where it computes).
 
-    `gpu_kinds` is one for all GPUs, or one for each; see `cuda_kind` and `usable_ram_bandwidth`.
+    `gpu_kinds` is one for all GPUs, or one for each. None is what nobody told. `bandwidths` has those of a host.
     """
 
-    gpus: tuple[float, ...] = ()
-    gpu_kinds: Kind | tuple[Kind, ...] = "cuda"
+    gpus: tuple[float | None, ...] = ()
+    gpu_kinds: MemoryKind | tuple[MemoryKind, ...] = "cuda"
     ram: float | None = None
 
-    def kind(self, gpu: int) -> Kind:
+    def kind(self, gpu: int) -> MemoryKind:
         """The kind of the GPU of that number."""
         return self.gpu_kinds if isinstance(self.gpu_kinds, str) else self.gpu_kinds[gpu]
 
@@ -163,22 +162,10 @@ def fitted() -> Parameters:
     return Parameters(efficiencies | overheads, spread["dense_on_gddr"], spread["otherwise"])
 
 
-def kv_bytes_per_token_of_layer(shape: ModelShape, layer: int, serving: Serving) -> tuple[int, int]:
-    """Bytes of the keys and of the values that the cache holds of one token in one layer.
-
-    Grouped or full attention: `kv_heads * key_length` and `kv_heads * value_length` elements; latent attention:
-    `lora + rope` elements and no values.
-    """
-    if shape.mla:
-        return _stored(shape.mla.lora + shape.mla.rope, serving.key_type), 0
-    heads = shape.kv_heads[layer]
-    return _stored(heads * shape.key_length, serving.key_type), _stored(heads * shape.value_length, serving.value_type)
-
-
 def kv_bytes_read(shape: ModelShape, layer: int, serving: Serving, depth: int) -> int:
     """Bytes of the cache that one layer reads for a token with `depth` tokens before it."""
-    seen = min(depth, shape.window) if layer < len(shape.windowed) and shape.windowed[layer] else depth
-    return seen * sum(kv_bytes_per_token_of_layer(shape, layer, serving))
+    seen = min(depth, shape.window) if shape.windowed[layer] else depth
+    return seen * kv_cache.token_bytes(shape, layer, serving)
 
 
 def bytes_per_token(shape: ModelShape, placement: Placement, serving: Serving, depth: int) -> dict[int, StreamDevice]:
@@ -251,11 +238,23 @@ def stages(
     return [on(home, device) for home, device in bytes_per_token(shape, placement, serving, depth).items()]
 
 
-def cuda_kind(compute_capability: str | None, bandwidth_gbs: float = 0.0) -> Kind:
-    """Which memory an NVIDIA GPU has: by its compute capability, or where that is not known by its bandwidth."""
-    if compute_capability:
-        return "cuda-hbm" if compute_capability in _WITH_HBM else "cuda"
-    return "cuda-hbm" if bandwidth_gbs >= _FASTEST_GDDR_GBS else "cuda"
+def bandwidths(host: Hardware, vintage: Vintage = "new") -> Bandwidths:
+    """Those of a host, as far as they are known."""
+    ram = host.ram_bandwidth_gbs
+    return Bandwidths(
+        tuple(gpu.bandwidth_gbs for gpu in host.gpus),
+        tuple(memory_kind(gpu) for gpu in host.gpus),
+        None if ram is None else usable_ram_bandwidth(ram, host.numa_nodes, vintage),
+    )
+
+
+def memory_kind(gpu: Gpu) -> MemoryKind:
+    """Which memory a GPU has: NVIDIA's by the compute capability, or where that is not known by the bandwidth."""
+    if gpu.kind == "metal":
+        return "metal"
+    if gpu.compute_capability:
+        return "cuda-hbm" if gpu.compute_capability in _WITH_HBM else "cuda"
+    return "cuda-hbm" if (gpu.bandwidth_gbs or 0) >= _FASTEST_GDDR_GBS else "cuda"
 
 
 def usable_ram_bandwidth(ram_bandwidth_gbs: float, numa_nodes: int, vintage: Vintage) -> float:
@@ -380,13 +379,6 @@ def landing_seconds(
     hashing = min(HASH_MBS, LANDER_MBS_OF_A_CORE * cores) if cores else HASH_MBS
     slowest = min(_sane(network_mbs, "the network"), _sane(write_mbs, "the disk"), hashing)
     return file_bytes / (slowest * 1e6)
-
-
-def _stored(elements: int, type_name: str) -> int:
-    if type_name not in _TYPES:
-        raise RackllamaError(f"no KV cache has the type {type_name!r}", "choose f16, q8_0 or q4_0")
-    stored = _TYPES[type_name]
-    return math.ceil(elements / stored.block) * stored.size
 
 
 def _output_bytes(shape: ModelShape) -> int:
