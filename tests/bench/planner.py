@@ -21,8 +21,9 @@ from pathlib import Path
 from rackllama.host.errors import RackllamaError
 from rackllama.lab.depot.recipes import LLAMA_CPP
 
-from ..planner.accuracy import MIB, Errors, Estimate, TotalErrors, Totals, errors, total_errors
+from ..planner.accuracy import MIB, Errors, TotalErrors, Totals, errors, total_errors
 from ..planner.cases import CASES, GROUPS, read_measured
+from ..planner.estimate import ours
 from ..planner.oracle import ALL_LAYERS, Case, Measured, Oracle
 
 PAGE = Path("docs/planner-accuracy.md")
@@ -57,11 +58,6 @@ class Row:
     gguf_parser: TotalErrors | None
 
 
-def ours(case: Case, model: Path) -> Estimate | None:
-    """What our plan expects of that file."""
-    return None
-
-
 def gguf_parser(case: Case, model: Path) -> Totals | None:
     """What gguf-parser expects, or None where it fails."""
     layers = 0 if case.devices == 0 else -1 if case.gpu_layers == ALL_LAYERS else case.gpu_layers
@@ -92,7 +88,7 @@ def rows(measured: dict[Case, Measured], oracle: Oracle, ask_gguf_parser: bool) 
     for case in CASES:
         model = oracle.model(case.model)
         found = measured[case] if case in measured else oracle.measure(case)
-        plan = ours(case, model)
+        plan = ours(case, model, found)
         told = gguf_parser(case, model) if ask_gguf_parser else None
         yield Row(case, found, plan and errors(plan, found), told and total_errors(told, found))
 

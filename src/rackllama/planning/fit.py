@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
+from itertools import accumulate
 
 from rackllama.planning.graph.scheduler import Devices
 from rackllama.planning.memory import DeviceMemory, layer_costs, memory, total
@@ -53,7 +54,7 @@ class Room:
 
 @dataclass(frozen=True)
 class Fit:
-    """A placement, and what it takes: of each GPU, and of the host last. `missing` is by how many bytes it does not fit."""
+    """A placement, and what it takes of each GPU, and of the host last; `missing` bytes of it have no room."""
 
     way: Way
     placement: Placement
@@ -65,159 +66,144 @@ class Fit:
         """Whether each device has room for its part."""
         return self.missing == 0
 
-
-def measure(shape: ModelShape, serving: Serving, placement: Placement, room: Room, way: Way) -> Fit:
-    """What a placement takes, to the byte, and what of it has no room."""
-    held = memory(shape, serving, placement, room.devices(shape, placement))
-    missing = sum(max(0, device.all - size) for device, size in zip(held[:-1], room.gpus, strict=True))
-    if room.host is not None:
-        on_host = total(held) if room.is_unified else held[-1].all
-        missing += max(0, on_host - room.host)
-    return Fit(way, placement, tuple(held), missing)
+    @property
+    def computing(self) -> list[int]:
+        """Bytes that computing takes on each GPU."""
+        return [device.compute for device in self.held[:-1]]
 
 
-def best_fit(shape: ModelShape, serving: Serving, room: Room, is_classic: bool = False) -> Fit:
-    """The first way that fits; or, where none does, the one that fails by the least.
+@dataclass(frozen=True)
+class Search:
+    """A model to be placed: its shape, how it is served, and the room there is for it."""
 
-    With `is_classic` whole layers only, shared out as llama.cpp does it itself: all that a Modelfile can tell.
-    """
-    failed: list[Fit] = []
-    for try_way in _ways(shape, room, is_classic):
-        found = try_way(shape, serving, room)
-        if found is not None and found.fits:
-            return found
-        failed += [] if found is None else [found]
-    return min(failed, key=lambda fit: fit.missing)
+    shape: ModelShape
+    serving: Serving
+    room: Room
+
+    def best(self, is_classic: bool = False) -> Fit:
+        """The first way that fits; or, where none does, the one that fails by the least.
+
+        With `is_classic` whole layers only, shared out as llama.cpp does it itself: all that a Modelfile can tell.
+        """
+        failed: list[Fit] = []
+        for try_way in self._ways(is_classic):
+            found = try_way()
+            if found is not None and found.fits:
+                return found
+            failed += [] if found is None else [found]
+        return min(failed, key=lambda fit: fit.missing)
+
+    def measure(self, placement: Placement) -> Fit:
+        """What a placement takes, to the byte, and what of it has no room."""
+        held = memory(self.shape, self.serving, placement, self.room.devices(self.shape, placement))
+        missing = sum(max(0, device.all - size) for device, size in zip(held[:-1], self.room.gpus, strict=True))
+        if self.room.host is not None:
+            on_host = total(held) if self.room.is_unified else held[-1].all
+            missing += max(0, on_host - self.room.host)
+        return Fit(way_of(self.shape, placement), placement, tuple(held), missing)
+
+    def largest_context(self, placement: Placement) -> int:
+        """The most tokens of context, of all slots together, that a placement has room for; 0 where it has for none."""
+        step = CELLS_MULTIPLE * self.serving.streams
+
+        def fits(steps: int) -> bool:
+            return replace(self, serving=replace(self.serving, context=steps * step)).measure(placement).fits
+
+        slots = 1 if self.serving.unified else self.serving.parallel
+        return largest(fits, -(-self.shape.trained_context * slots // step)) * step
+
+    def spread(self, layers: int, experts_on_host: int = 0) -> Fit:
+        """So many layers on the GPUs, each filled to the same part of its room.
+
+        What computing takes follows from the placement, which hangs on that: so it is measured until both agree.
+        """
+        found = self.measure(Placement(by_shares(layers, self.room.gpus), experts_on_host))
+        computing = found.computing
+        for _ in range(ROUNDS):
+            counts, _ = self._shared(computing, layers, experts_on_host)
+            if counts == found.placement.layers:
+                break
+            tried = self.measure(Placement(counts, experts_on_host))
+            computing = [max(both) for both in zip(computing, tried.computing, strict=True)]
+            if tried.missing <= found.missing:
+                found = tried
+        return found
+
+    def _ways(self, is_classic: bool) -> Iterator[Callable[[], Fit | None]]:
+        if self.room.gpus and is_classic:
+            yield self._classic
+        elif self.room.gpus:
+            yield lambda: self.spread(self.shape.layers + 1)
+            if self.shape.is_moe and not self.room.is_unified:
+                yield self._experts_on_host
+            yield self._layers_on_host
+        yield lambda: self.measure(Placement((0,) * len(self.room.gpus)))
+
+    def _experts_on_host(self) -> Fit:
+        """The fewest layers whose experts have to stay on the host, from the first on, as `--n-cpu-moe` counts."""
+        everything = self.shape.layers + 1
+        found = self.spread(everything, self.shape.layers)
+        computing = found.computing
+        kept = largest(lambda kept: self._shared(computing, everything, self.shape.layers - kept)[1], self.shape.layers)
+        for stay in range(self.shape.layers - kept, self.shape.layers):
+            found = self.spread(everything, stay)
+            if not self._gpus_are_short(found):
+                break
+        return found
+
+    def _layers_on_host(self) -> Fit | None:
+        """The most layers that the GPUs have room for, the last of the model."""
+        computing = self.spread(max(1, self.shape.layers // 2)).computing
+        most = largest(lambda layers: self._shared(computing, layers, 0)[1], self.shape.layers)
+        found = (self.spread(layers) for layers in range(most, 0, -1))
+        return next((fit for fit in found if not self._gpus_are_short(fit)), None)
+
+    def _classic(self) -> Fit | None:
+        """The most layers that fit when they are shared out by the GPUs' free memory."""
+
+        def measured(layers: int) -> Fit | None:
+            placement = Placement(by_shares(layers, self.room.gpus))
+            found = self.measure(placement) if self._fits_without_computing(placement) else None
+            return None if found is None or self._gpus_are_short(found) else found
+
+        whole = measured(self.shape.layers + 1)
+        return whole or measured(largest(lambda layers: measured(layers) is not None, self.shape.layers))
+
+    def _fits_without_computing(self, placement: Placement) -> bool:
+        """Whether the GPUs have room for weights and cache alone: quickly told, and no placement fits without it."""
+        costs = layer_costs(self.shape, self.serving, 0)[-placement.gpu_layers :]
+        ends = list(accumulate(placement.layers))
+        parts = (costs[end - layers : end] for end, layers in zip(ends, placement.layers, strict=True))
+        return all(sum(part) <= size for part, size in zip(parts, self.room.gpus, strict=True))
+
+    def _shared(self, computing: Sequence[int], layers: int, experts_on_host: int) -> tuple[tuple[int, ...], bool]:
+        """How many layers each GPU gets, the fullest as empty as can be, and whether they have room for them.
+
+        `computing` are the bytes that computing takes on each.
+        """
+        costs = layer_costs(self.shape, self.serving, experts_on_host)[-layers:]
+        sizes = [max(0, size - taken) for size, taken in zip(self.room.gpus, computing, strict=True)]
+        whole = _filled(costs, sizes)
+        if whole is None:
+            return by_shares(layers, self.room.gpus), False
+        low, high, best = 0.0, 1.0, whole
+        for _ in range(FULLNESS_STEPS):
+            middle = (low + high) / 2
+            tried = _filled(costs, [size * middle for size in sizes])
+            low, high, best = (middle, high, best) if tried is None else (low, middle, tried)
+        return best, True
+
+    def _gpus_are_short(self, fit: Fit) -> bool:
+        return any(device.all > size for device, size in zip(fit.held[:-1], self.room.gpus, strict=True))
 
 
-def largest_context(shape: ModelShape, serving: Serving, room: Room, fit: Fit) -> int:
-    """The most tokens of context, of all slots together, that the same placement has room for; 0 where none."""
-
-    def fits(steps: int) -> bool:
-        wider = replace(serving, context=steps * CELLS_MULTIPLE * serving.streams)
-        return measure(shape, wider, fit.placement, room, fit.way).fits
-
-    longest = -(-shape.trained_context * (1 if serving.unified else serving.parallel) // CELLS_MULTIPLE)
-    return _last(fits, longest // serving.streams) * CELLS_MULTIPLE * serving.streams
-
-
-def _ways(
-    shape: ModelShape, room: Room, is_classic: bool
-) -> "Iterator[Callable[[ModelShape, Serving, Room], Fit | None]]":
-    if room.gpus:
-        if is_classic:
-            yield _classic
-        else:
-            yield _on_gpus
-            if shape.is_moe and not room.is_unified:
-                yield _experts_on_host
-            yield _layers_on_host
-    yield _on_host
-
-
-def _on_gpus(shape: ModelShape, serving: Serving, room: Room) -> Fit:
-    return _spread(shape, serving, room, shape.layers + 1, 0, Way.ON_GPUS)
-
-
-def _experts_on_host(shape: ModelShape, serving: Serving, room: Room) -> Fit:
-    """The fewest layers whose experts have to stay on the host, from the first layer on, as `--n-cpu-moe` counts."""
-    computing = _computing(_spread(shape, serving, room, shape.layers + 1, shape.layers, Way.EXPERTS_ON_HOST))
-
-    def fits(kept: int) -> bool:
-        stay = shape.layers - kept
-        return _shared(shape, serving, room, computing, shape.layers + 1, stay)[1]
-
-    stay = shape.layers - _last(fits, shape.layers)
-    found = _spread(shape, serving, room, shape.layers + 1, stay, Way.EXPERTS_ON_HOST)
-    while not found.fits and stay < shape.layers and _gpus_are_short(found, room):
-        stay += 1
-        found = _spread(shape, serving, room, shape.layers + 1, stay, Way.EXPERTS_ON_HOST)
-    return found
-
-
-def _layers_on_host(shape: ModelShape, serving: Serving, room: Room) -> Fit | None:
-    """The most layers that the GPUs have room for, the last of the model."""
-    half = max(1, shape.layers // 2)
-    computing = _computing(_spread(shape, serving, room, half, 0, Way.LAYERS_ON_HOST))
-    layers = _last(lambda count: _shared(shape, serving, room, computing, count, 0)[1], shape.layers)
-    while layers:
-        found = _spread(shape, serving, room, layers, 0, Way.LAYERS_ON_HOST)
-        if found.fits or not _gpus_are_short(found, room):
-            return found
-        layers -= 1
-    return None
-
-
-def _on_host(shape: ModelShape, serving: Serving, room: Room) -> Fit:
-    return measure(shape, serving, Placement((0,) * len(room.gpus)), room, Way.ON_HOST)
-
-
-def _classic(shape: ModelShape, serving: Serving, room: Room) -> Fit | None:
-    """The most layers that fit when they are shared out by the GPUs' free memory."""
-    for layers in range(shape.layers + 1, 0, -1):
-        way = Way.ON_GPUS if layers > shape.layers else Way.LAYERS_ON_HOST
-        placement = Placement(by_shares(layers, room.gpus))
-        if not _weights_fit(shape, serving, room, placement):
-            continue
-        found = measure(shape, serving, placement, room, way)
-        if found.fits or not _gpus_are_short(found, room):
-            return found
-    return None
-
-
-def _weights_fit(shape: ModelShape, serving: Serving, room: Room, placement: Placement) -> bool:
-    """Whether the GPUs have room for weights and cache alone: quickly told, and no without it."""
-    costs = layer_costs(shape, serving, placement.experts_on_host)[-placement.gpu_layers :]
-    at = 0
-    for layers, size in zip(placement.layers, room.gpus, strict=True):
-        if sum(costs[at : at + layers]) > size:
-            return False
-        at += layers
-    return True
-
-
-def _spread(shape: ModelShape, serving: Serving, room: Room, layers: int, experts_on_host: int, way: Way) -> Fit:
-    """So many layers on the GPUs, each filled to the same part of its room; measured until what computing takes is known."""
-    computing: Sequence[int] = [0] * len(room.gpus)
-    best: Fit | None = None
-    for _ in range(ROUNDS):
-        placement = Placement(_shared(shape, serving, room, computing, layers, experts_on_host)[0], experts_on_host)
-        if best is not None and placement == best.placement:
-            break
-        found = measure(shape, serving, placement, room, way)
-        if best is None or found.missing <= best.missing:
-            best = found
-        if found.fits and found.placement == placement and any(computing):
-            break
-        computing = [max(old, new) for old, new in zip(computing, _computing(found), strict=True)]
-    assert best is not None
-    return best
-
-
-def _shared(
-    shape: ModelShape, serving: Serving, room: Room, computing: Sequence[int], layers: int, experts_on_host: int
-) -> tuple[tuple[int, ...], bool]:
-    """How many layers each GPU gets, so that the fullest is as empty as can be, and whether they have room for them.
-
-    `computing` are the bytes that computing takes on each.
-    """
-    costs = layer_costs(shape, serving, experts_on_host)[-layers:]
-    sizes = [max(0, size - taken) for size, taken in zip(room.gpus, computing, strict=True)]
-    fullness = 1.0
-    while (counts := _filled(costs, [size * fullness for size in sizes])) is None:
-        if fullness > sum(costs) or not any(sizes):
-            return by_shares(layers, room.gpus), False
-        fullness *= 2
-    fits = fullness == 1.0
-    low, high = 0.0, fullness
-    for _ in range(FULLNESS_STEPS):
-        middle = (low + high) / 2
-        tried = _filled(costs, [size * middle for size in sizes])
-        if tried is None:
-            low = middle
-        else:
-            high, counts = middle, tried
-    return counts, fits
+def way_of(shape: ModelShape, placement: Placement) -> Way:
+    """Which way a placement is."""
+    if placement.gpu_layers == 0:
+        return Way.ON_HOST
+    if placement.gpu_layers <= shape.layers:
+        return Way.LAYERS_ON_HOST
+    return Way.EXPERTS_ON_HOST if placement.experts_on_host else Way.ON_GPUS
 
 
 def _filled(costs: Sequence[int], sizes: Sequence[float]) -> tuple[int, ...] | None:
@@ -232,15 +218,7 @@ def _filled(costs: Sequence[int], sizes: Sequence[float]) -> tuple[int, ...] | N
     return tuple(counts) if at == len(costs) else None
 
 
-def _computing(fit: Fit) -> list[int]:
-    return [device.compute for device in fit.held[:-1]]
-
-
-def _gpus_are_short(fit: Fit, room: Room) -> bool:
-    return any(device.all > size for device, size in zip(fit.held[:-1], room.gpus, strict=True))
-
-
-def _last(holds: Callable[[int], bool], limit: int) -> int:
+def largest(holds: Callable[[int], bool], limit: int) -> int:
     """The largest number up to `limit` for which something holds that holds for all below; 0 where for none."""
     low, high = 0, limit
     while low < high:

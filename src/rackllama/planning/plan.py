@@ -29,7 +29,7 @@ class Reserve:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a plan is asked for beside model and hardware. `context` is of all slots together, None for the default.
+    """What a plan is asked for beside model and hardware. `context` is of each slot, None for the default.
 
     With `is_classic` whole layers only, without flash attention unless it is asked for: what a Modelfile can tell.
     `num_gpu` and `experts_on_host` are chosen by the plan unless given here. Depth is how many tokens of context are
@@ -51,9 +51,11 @@ class Wanted:
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """One GPU, or the host: MiB in all, of each kind, and left alone. `cuda_only_mib` is what only CUDA's way of working
-    needs of `compute_mib`: copies of the host's weights and of inputs, which were not measured here. `free_mib` is what
-    is left besides the reserve, below 0 where it does not fit; None of a host whose memory nobody told.
+    """One GPU, or the host: MiB in all, of each kind, and left alone.
+
+    `cuda_only_mib` is the part of `compute_mib` that only CUDA's way of working needs, for copies of the host's weights
+    and of inputs: by llama.cpp's source, not measured here. `free_mib` is what is left besides the reserve, below 0
+    where it does not fit; None of a host whose memory nobody told.
     """
 
     name: str
@@ -69,7 +71,7 @@ class DevicePlan:
 
 @dataclass(frozen=True)
 class Landing:
-    """What bringing the model takes: bytes, bytes of disk at the peak, and seconds where the network's rate is known."""
+    """What bringing the model takes: bytes, bytes of disk at the peak, and seconds where the rates are known."""
 
     bytes: int
     peak_disk_bytes: int
@@ -87,9 +89,10 @@ class Rate:
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer. `reasons` tell in words why it is so, `remedies` the nearest changes that fit where it does not, and
-    `doubts` why it is only approximate: empty where it is exact. `max_context` is what the same placement has room for.
-    `users` are how many can be served at once at an acceptable and at a comfortable rate.
+    """The answer. `reasons` tell in words why it is so, and `remedies` the nearest changes that fit where it does not.
+
+    `doubts` tell why it is only approximate: none where it is exact. `max_context` is what the same placement has room
+    for, in tokens of each slot. `users` are how many can be served at once at an acceptable and a comfortable rate.
     """
 
     model: str

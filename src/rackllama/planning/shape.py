@@ -16,6 +16,8 @@ _EXPERTS = re.compile(r"ffn_(gate|up|down|gate_up)_exps\.")
 _WINDOW_PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "llama4": 4}
 # Where the header is silent, what the experts give is weighed by shares that add up to one; but for these.
 _UNNORMALISED = ("deepseek2", "qwen2moe")
+# What tests compare with llama.cpp's own dry run.
+TESTED_ARCHITECTURES = ("deepseek2", "gemma3", "llama", "qwen2", "qwen3", "qwen3moe")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ class ModelShape:
 
     `folded_attention` is how old files of DeepSeek's have it: folded weights that are unfolded for each token, and so
     whole keys and values in the cache. `window` is 0 where each token sees all before it; else only layers that are
-    not in `windowed` do.
+    not in `windowed` do. `unserved_layers` come behind the others, only foretell tokens, and are not loaded.
     """
 
     name: str
@@ -77,6 +79,7 @@ class ModelShape:
     windowed: tuple[bool, ...] = ()
     mla: Mla | None = None
     folded_attention: bool = False
+    unserved_layers: int = 0
     tensors: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False, compare=False)
 
     @cached_property
@@ -108,6 +111,11 @@ class ModelShape:
     def is_experts(name: str) -> bool:
         """Whether a tensor of this name in a layer holds the experts themselves."""
         return _EXPERTS.match(name) is not None
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether what computing takes was compared with llama.cpp for models of this architecture."""
+        return self.architecture in TESTED_ARCHITECTURES
 
     @property
     def is_moe(self) -> bool:
@@ -150,7 +158,8 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
             "this GGUF has no token embedding, and so is no model that answers",
             "plan for the model itself: a projector or an adapter is planned with none",
         )
-    layers = first.number("block_count") - first.number("nextn_predict_layers", 0)
+    unserved = first.number("nextn_predict_layers", 0)
+    layers = first.number("block_count") - unserved
     heads = first.per_layer("attention.head_count", layers)
     embedding = first.number("embedding_length")
     head_length = embedding // max(heads) if max(heads) else 0
@@ -185,6 +194,7 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
         windowed=_windowed(first, layers, window),
         mla=mla,
         folded_attention=mla is None and "blk.0.attn_kv_b.weight" in tensors,
+        unserved_layers=unserved,
         tensors=tensors,
     )
 

@@ -1,0 +1,81 @@
+"""What to change where a model does not fit: each change is tried, and only those that help are told."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from rackllama.planning import kv_cache
+from rackllama.planning.fit import Fit, Search, largest
+from rackllama.planning.memory import layer_costs
+from rackllama.planning.words import amount
+
+GIB = 2**30
+SMALLER_CACHES = ("q8_0", "q4_0")
+SHORTEST_CONTEXT = 2048
+RAM_STEP = 32 * GIB
+MOST_GPUS = 16
+
+
+def remedies(search: Search, fit: Fit, is_classic: bool) -> Iterator[str]:
+    """The nearest change of each kind that lets the model fit, in words; the cheapest kinds first."""
+
+    def fits(changed: Search) -> bool:
+        return _has_room_at_all(changed) and changed.best(is_classic).fits
+
+    for kind in (_cache_type, _context, _more_gpus, _more_ram):
+        told = kind(search, fit, fits)
+        if told:
+            yield told
+    room, weights = search.room.all, search.shape.weights
+    if room is not None:
+        left = room - (sum(device.all for device in fit.held) - weights)
+        if 0 < left < weights:
+            yield f"a quantization of at most {amount(left)} of weights, where this one has {amount(weights)}"
+
+
+def _has_room_at_all(search: Search) -> bool:
+    """Whether all memory together holds weights and cache: quickly told, and nothing fits without it."""
+    room = search.room.all
+    return room is None or sum(layer_costs(search.shape, search.serving, 0)) <= room
+
+
+def _cache_type(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
+    serving = search.serving
+    for stored in SMALLER_CACHES:
+        smaller = replace(serving, key_type=stored, value_type=stored, flash_attention=True)
+        is_smaller = kv_cache.token_bytes(search.shape, 0, smaller) < kv_cache.token_bytes(search.shape, 0, serving)
+        if is_smaller and fits(replace(search, serving=smaller)):
+            attention = "" if serving.flash_attention else " and --flash-attention on"
+            return f"a cache of type {stored}: --kv {stored}{attention}"
+    return None
+
+
+def _context(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
+    each = search.serving.context // search.serving.parallel // 2
+    while each >= SHORTEST_CONTEXT:
+        if fits(replace(search, serving=replace(search.serving, context=each * search.serving.parallel))):
+            return f"a context of {each} tokens: --context {each}"
+        each //= 2
+    return None
+
+
+def _more_gpus(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
+    room = search.room
+    if not room.gpus or room.is_unified:
+        return None
+    possible = MOST_GPUS - len(room.gpus)
+
+    def is_too_few(more: int) -> bool:
+        return not fits(replace(search, room=replace(room, gpus=(*room.gpus, *room.gpus[-1:] * more))))
+
+    more = 1 + largest(is_too_few, possible)
+    return f"{more} more GPU{'s' * (more > 1)} of the same kind" if more <= possible else None
+
+
+def _more_ram(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str | None:
+    room = search.room
+    if room.host is None:
+        return None
+    more = -(-fit.missing // RAM_STEP) * RAM_STEP
+    if fits(replace(search, room=replace(room, host=room.host + more))):
+        return f"{amount(more)} more memory for the host"
+    return None
