@@ -270,7 +270,15 @@ def summary() -> Iterable[str]:
         yield f"{words}: {len(chosen)} points, median error {error:.1%}, {within} within the band" + (
             f", left out one at a time {median_error(left):.1%}" if left else ""
         )
-    yield f"fitted on the given alone, left out one at a time: {median_error(left_out_given.values()):.1%}"
+    alone, others = parameters(fit(points_of(GIVEN))), points_of(ADDED, HELD_OUT)
+    error, within = (
+        median_error(point.error(alone) for point in others),
+        sum(point.is_within(alone) for point in others),
+    )
+    yield (
+        f"fitted on the given alone: left out one at a time {median_error(left_out_given.values()):.1%}; "
+        f"the {len(others)} others {error:.1%}, {within} within the band"
+    )
 
 
 def main() -> None:

@@ -391,7 +391,7 @@ def _sane(rate: float | None, of: str) -> float:
     if rate is None:
         raise RackllamaError(
             f"how fast {of} is read is not known",
-            "give its bandwidth; memory has channels x 8 bytes x transfers a second, so 8 of DDR5-4800 307 GB/s",
+            "give its bandwidth; a host's memory has channels x 8 bytes x transfers a second, 8 of DDR5-4800 307 GB/s",
         )
     if not math.isfinite(rate) or rate <= 0:
         raise RackllamaError(f"{rate} is no rate at which {of} could be read", "give a number above 0")
