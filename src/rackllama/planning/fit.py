@@ -105,12 +105,23 @@ class Search:
     def largest_context(self, placement: Placement) -> int:
         """The most tokens of context, of all slots together, that a placement has room for; 0 where it has for none."""
         step = CELLS_MULTIPLE * self.serving.streams
+        longest = -(-self.shape.trained_context * (self.serving.parallel // self.serving.streams) // CELLS_MULTIPLE)
 
-        def fits(steps: int) -> bool:
-            return replace(self, serving=replace(self.serving, context=steps * step)).measure(placement).fits
+        def at(steps: int) -> Fit:
+            return replace(self, serving=replace(self.serving, context=steps * step)).measure(placement)
 
-        slots = 1 if self.serving.unified else self.serving.parallel
-        return largest(fits, -(-self.shape.trained_context * slots // step)) * step
+        return largest(lambda steps: at(steps).fits, longest, self._guessed_steps(at, longest)) * step
+
+    def _guessed_steps(self, at: Callable[[int], Fit], longest: int) -> int:
+        """Where the fullest device would be full, if what it holds grew evenly up to the longest context."""
+        shortest, whole = at(1), at(longest)
+        sizes = [*self.room.gpus, self.room.host or 0]
+        parts = [
+            max(0, size - least.all) / (most.all - least.all)
+            for size, least, most in zip(sizes, shortest.held, whole.held, strict=True)
+            if size and most.all > max(size, least.all)
+        ]
+        return max(1, min(longest, int(longest * min(parts, default=1.0))))
 
     def spread(self, layers: int, experts_on_host: int = 0) -> Fit:
         """So many layers on the GPUs, each filled to the same part of its room.
@@ -218,13 +229,23 @@ def _filled(costs: Sequence[int], sizes: Sequence[float]) -> tuple[int, ...] | N
     return tuple(counts) if at == len(costs) else None
 
 
-def largest(holds: Callable[[int], bool], limit: int) -> int:
-    """The largest number up to `limit` for which something holds that holds for all below; 0 where for none."""
-    low, high = 0, limit
+def largest(holds: Callable[[int], bool], limit: int, guess: int | None = None) -> int:
+    """The largest number up to `limit` for which something holds that holds for all below; 0 where for none.
+
+    A good guess saves most of the trials.
+    """
+    low, high, stride = 0, limit, 1
+    middle = (low + high + 1) // 2 if guess is None else guess
     while low < high:
-        middle = (low + high + 1) // 2
         if holds(middle):
             low = middle
         else:
             high = middle - 1
+        if guess is None:
+            middle = (low + high + 1) // 2
+        else:
+            # Away from the guess in strides that double, until it lies between two trials.
+            middle = min(high, low + stride) if low >= middle else max(low + 1, high + 1 - stride)
+            stride *= 2
+            guess = None if low and high < limit else guess
     return low
