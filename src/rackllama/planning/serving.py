@@ -70,7 +70,12 @@ def evenly(layers: int, parts: int) -> tuple[int, ...]:
 
 
 def by_shares(layers: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """So many layers as llama.cpp hands them out by `--tensor-split`: layer `i` of `n` where `i / n` of all falls."""
+    """So many layers as llama.cpp hands them out by `--tensor-split`: layer `i` of `n` where `i / n` of all falls.
+
+    Evenly where nobody has a share.
+    """
+    if not any(shares):
+        shares = [1] * len(shares)
     ends = [sum(shares[: part + 1]) / sum(shares) for part in range(len(shares))]
     counts = [0] * len(shares)
     for layer in range(layers):
