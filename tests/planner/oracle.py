@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tarfile
+import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -39,7 +40,7 @@ ALL_LAYERS = 999
 SHIM = Path(__file__).with_name("dry_run.cpp")
 # A dry run takes under half a GiB of address space, and most models more than this.
 SERVER_BYTES, RPC_SERVER_BYTES = 6 * 2**30, 4 * 2**30
-DRY_RUN_SECONDS, START_SECONDS = 60, 10
+DRY_RUN_SECONDS, LOAD_SECONDS, START_SECONDS = 60, 60, 10
 
 
 @dataclass(frozen=True)
@@ -198,17 +199,36 @@ class Oracle:
         """What the server says by itself, up to the load that it has no memory for. For large models only."""
         return self._log(case, {})
 
+    def log_of_load(self, case: Case) -> str:
+        """What the server says while it really loads a model, up to where all buffers are laid out. For small ones."""
+        with self._server(case, {}, "off") as server, _killed_at_the_end(server, LOAD_SECONDS):
+            assert server.stdout is not None
+            said = []
+            for line in server.stdout:
+                said.append(line)
+                if "sched copies" in line:
+                    break
+            return "".join(said)
+
     def _log(self, case: Case, environment: Mapping[str, str]) -> str:
+        with self._server(case, environment, "on") as server:
+            _limit_memory(server, SERVER_BYTES)
+            try:
+                return server.communicate(timeout=DRY_RUN_SECONDS)[0]
+            finally:
+                server.kill()
+
+    def _server(self, case: Case, environment: Mapping[str, str], fit: str) -> "subprocess.Popen[str]":
         endpoints = [f"127.0.0.1:{port}" for port in self._devices(case.devices)]
         command = [
             *(self.tools.server, "--model", self.model(case.model)),
             *(("--rpc", ",".join(endpoints)) if endpoints else ("--device", "none")),
-            *("--host", "127.0.0.1", "--port", "0", "--offline", "--no-warmup", "--fit", "on"),
+            *("--host", "127.0.0.1", "--port", "0", "--offline", "--no-warmup", "--fit", fit),
             *("--log-verbosity", "5", "--log-colors", "off"),
             *case.options,
         ]
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("LLAMA_ARG_")}
-        with subprocess.Popen(
+        return subprocess.Popen(
             command,
             env={**inherited, **environment},
             stdin=subprocess.DEVNULL,
@@ -216,12 +236,7 @@ class Oracle:
             stderr=subprocess.STDOUT,
             text=True,
             errors="replace",
-        ) as server:
-            _limit_memory(server, SERVER_BYTES)
-            try:
-                return server.communicate(timeout=DRY_RUN_SECONDS)[0]
-            finally:
-                server.kill()
+        )
 
     def model(self, name: str) -> Path:
         """The file of that name, written where it is not there yet."""
@@ -268,6 +283,18 @@ def _wait_until_it_listens(port: int, process: "subprocess.Popen[bytes]") -> Non
             time.sleep(0.02)
         else:
             return
+
+
+@contextlib.contextmanager
+def _killed_at_the_end(process: subprocess.Popen[Any], seconds: float) -> Iterator[None]:
+    """Or before, where it says nothing more for so long."""
+    watchdog = threading.Timer(seconds, process.kill)
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
+        process.kill()
 
 
 def _limit_memory(process: subprocess.Popen[Any], most: int) -> None:
