@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rackllama.host.lander.gguf import padded
+from rackllama.host.lander.gguf import TensorInfo
 from rackllama.planning import kv_cache
 from rackllama.planning.compute import compute_bytes
 from rackllama.planning.graph.scheduler import Devices
@@ -46,24 +46,24 @@ def weight_bytes(shape: ModelShape, placement: Placement, devices: Devices) -> l
     gpus, host = len(placement.layers), len(placement.layers)
     held = [0] * (gpus + 1)
 
-    def hold(device: int, size: int) -> None:
+    def hold(device: int, tensor: TensorInfo) -> None:
         number = host if device == HOST else device
-        held[number] += padded(size, devices.alignment_of(number))
+        held[number] += devices.stored(tensor, number)
 
     for layer, tensors in enumerate(shape.layer_tensors):
         for name, tensor in tensors.items():
             stays = layer < placement.experts_on_host and shape.is_experts(name)
-            hold(HOST if stays else where[layer], tensor.size)
+            hold(HOST if stays else where[layer], tensor)
     for tensor in shape.outer_tensors:
         if tensor.name in SHARED_BY_LAYERS:
             for device in set(where[:-1]):
-                hold(device, tensor.size)
+                hold(device, tensor)
         elif tensor.name == "token_embd.weight":
-            hold(HOST, tensor.size)
+            hold(HOST, tensor)
             if shape.ties_embedding and where[-1] != HOST:
-                hold(where[-1], tensor.size)
+                hold(where[-1], tensor)
         else:
-            hold(where[-1], tensor.size)
+            hold(where[-1], tensor)
     return held
 
 

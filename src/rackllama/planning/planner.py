@@ -50,7 +50,7 @@ def make_plan(
         settings=settings(serving, fit.placement, shape.layers, shape.unserved_layers),
         decode_tok_s=None if band is None else Rate(band.low, band.mid, band.high),
         rating=None if band is None else speed.rating(band.mid),
-        users=_users(stages) if stages else {},
+        users=_users(stages, _slots(search, fit)) if stages else {},
         load_seconds=speed.load_seconds(shape.weights, _disk_rate(hardware, "read_mbs")),
         landing=_landing(size, hardware),
         cost_per_hour=None if hardware.price is None else hardware.price.usd_per_hour,
@@ -150,10 +150,21 @@ def _host_computes(shape: ModelShape, fit: Fit) -> bool:
     return fit.placement.gpu_layers <= shape.layers or fit.placement.experts_on_host > 0
 
 
-def _users(stages: Sequence[speed.StreamDevice]) -> dict[str, int]:
-    """How many can be served at once before the rate falls below what they feel as such."""
+def _slots(search: Search, fit: Fit) -> int:
+    """For how many slots there is room in the cache, each with the context that is wanted."""
+    sizes = [*search.room.gpus, search.room.host]
+    slots = (
+        (size - held.weights - held.compute) * search.serving.parallel // held.cache
+        for size, held in zip(sizes, fit.held, strict=True)
+        if held.cache and size is not None
+    )
+    return min(slots, default=speed.MOST_STREAMS)
+
+
+def _users(stages: Sequence[speed.StreamDevice], slots: int) -> dict[str, int]:
+    """How many can be served at once before the rate falls below what they feel as such, or the cache is full."""
     wanted = {"acceptable": speed.ACCEPTABLE_TOK_S, "comfortable": speed.COMFORTABLE_TOK_S}
-    return {name: speed.users_served(stages, rate).count for name, rate in wanted.items()}
+    return {name: speed.users_served(stages, rate, most=slots).count for name, rate in wanted.items()}
 
 
 def _landing(size: int, hardware: Hardware) -> Landing:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
+from rackllama.host.lander.gguf import TENSOR_TYPES, TensorInfo, padded
 from rackllama.planning.graph.allocator import Step
 from rackllama.planning.graph.tensor import F16, PLACED_FREELY, Graph, Op, Tensor
 
@@ -16,6 +17,7 @@ WORTH_COPYING_TOKENS = 32
 PIPELINE_COPIES = 4
 HOST_ALIGNMENT = 32
 CUDA_ALIGNMENT = 128
+CUDA_ROW = 512
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class Devices:
 
     With `offloads` the first GPU computes on weights of the host, for which they are copied to it. `copies` is how
     often inputs are held, so that GPUs can work on several batches at once. `alignment` is the GPUs', in bytes. With
-    `unpacks_cache` attention makes itself an f16 copy of a quantized cache.
+    `unpacks_cache` attention makes itself an f16 copy of a quantized cache. Rows of quantized weights are followed by
+    room up to a multiple of `row_multiple` elements.
     """
 
     gpus: int
@@ -32,11 +35,12 @@ class Devices:
     copies: int = 1
     alignment: int = HOST_ALIGNMENT
     unpacks_cache: bool = False
+    row_multiple: int = 1
 
     @classmethod
     def of_cuda(cls, gpus: int, works_in_turns: bool) -> "Devices":
         """As llama.cpp's CUDA backend has it; with `works_in_turns` GPUs work on several batches at once."""
-        return cls(gpus, True, PIPELINE_COPIES if works_in_turns and gpus > 1 else 1, CUDA_ALIGNMENT, True)
+        return cls(gpus, True, PIPELINE_COPIES if works_in_turns and gpus > 1 else 1, CUDA_ALIGNMENT, True, CUDA_ROW)
 
     @property
     def host(self) -> int:
@@ -46,6 +50,12 @@ class Devices:
     def alignment_of(self, device: int) -> int:
         """What each tensor's address on a device is a multiple of, in bytes."""
         return HOST_ALIGNMENT if device == self.host else self.alignment
+
+    def stored(self, tensor: TensorInfo, device: int) -> int:
+        """Bytes that a weight takes on a device."""
+        kept = TENSOR_TYPES[tensor.type]
+        rest = -tensor.dims[0] % self.row_multiple if kept.block > 1 and device != self.host else 0
+        return padded(tensor.size + rest // kept.block * kept.size, self.alignment_of(device))
 
 
 @dataclass
@@ -128,7 +138,9 @@ def _batch(tensor: Tensor) -> int:
     """For how many tokens a weight is used at once; rows of a table are not worth a copy."""
     if tensor.op is Op.ROWS:
         return 0
-    return tensor.dims[2] if tensor.op is Op.EXPERTS else tensor.dims[1]
+    if tensor.op is Op.EXPERTS:
+        return tensor.dims[2]
+    return tensor.dims[1] if tensor.op is Op.NEW else prod(tensor.dims[1:])
 
 
 def _spread(order: Sequence[Tensor], placed: dict[int, int], spreads: Callable[[int], bool]) -> None:
@@ -193,7 +205,9 @@ def _unpack_caches(graph: Graph, devices: Devices, placed: dict[int, int]) -> No
     for tensor in graph.nodes:
         if tensor.op is Op.ATTENTION and placed[id(tensor)] != devices.host:
             _, keys, values, _ = tensor.sources
-            tensor.size += sum(prod(cache.dims) * F16.size for cache in (keys, values) if cache.type.block > 1)
+            # Where values are a part of the keys, one copy serves both.
+            unpacked = (keys,) if keys.root is values.root else (keys, values)
+            tensor.size += sum(prod(cache.dims) * F16.size for cache in unpacked if cache.type.block > 1)
 
 
 def _copies(tensor: Tensor, count: int) -> list[Tensor]:
