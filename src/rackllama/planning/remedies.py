@@ -67,8 +67,10 @@ def _more_gpus(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | 
     def is_too_few(more: int) -> bool:
         return not fits(replace(search, room=replace(room, gpus=(*room.gpus, *room.gpus[-1:] * more))))
 
-    more = 1 + largest(is_too_few, possible)
-    return f"{more} more GPU{'s' * (more > 1)} of the same kind" if more <= possible else None
+    if possible < 1 or is_too_few(possible):
+        return None
+    more = 1 + largest(is_too_few, possible - 1)
+    return f"{more} more GPU{'s' * (more > 1)} of the same kind"
 
 
 def _more_ram(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str | None:
