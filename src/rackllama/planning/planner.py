@@ -222,8 +222,8 @@ def _gpus(hardware: Hardware) -> str:
 def _doubts(shape: ModelShape, hardware: Hardware, serving: Serving) -> Iterator[str]:
     if not shape.is_tested:
         yield (
-            f"the architecture {shape.architecture} was not compared with llama.cpp: weights are exact, what computing "
-            "takes is told as of a model like Llama"
+            f"the architecture {shape.architecture} was not compared with llama.cpp: weights are exact, cache and what "
+            "computing takes are told as of a model like Llama"
         )
     if serving.context // serving.parallel > shape.trained_context:
         yield f"it was trained on {shape.trained_context} tokens of context, and more are asked for"

@@ -16,6 +16,8 @@ _EXPERTS = re.compile(r"ffn_(gate|up|down|gate_up)_exps\.")
 _WINDOW_PATTERNS = {"gemma2": 2, "gemma3": 6, "gemma3n": 5, "cohere2": 4, "gpt-oss": 2, "llama4": 4}
 # Where the header is silent, what the experts give is weighed by shares that add up to one; but for these.
 _UNNORMALISED = ("deepseek2", "qwen2moe")
+# Of Mamba and its relatives, RWKV, and convolutions.
+_OTHER_STATES = re.compile(r"\.(ssm_|time_mix_|shortconv)")
 # What tests compare with llama.cpp's own dry run.
 TESTED_ARCHITECTURES = ("deepseek2", "gemma3", "llama", "qwen2", "qwen3", "qwen3moe")
 
@@ -160,6 +162,7 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
         )
     unserved = first.number("nextn_predict_layers", 0)
     layers = first.number("block_count") - unserved
+    _refuse_other_states(first.architecture, tensors)
     heads = first.per_layer("attention.head_count", layers)
     embedding = first.number("embedding_length")
     head_length = embedding // max(heads) if max(heads) else 0
@@ -197,6 +200,16 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
         unserved_layers=unserved,
         tensors=tensors,
     )
+
+
+def _refuse_other_states(architecture: str, tensors: Iterable[str]) -> None:
+    """What a model remembers in another way than by keys and values is not known to any plan here."""
+    other = next((name for name in tensors if _OTHER_STATES.search(name)), None)
+    if other is not None:
+        raise RackllamaError(
+            f"{architecture} keeps a state besides keys and values ({other}), for which there is no plan",
+            "let llama.cpp itself find what fits: llama-server --fit on",
+        )
 
 
 class _Metadata:

@@ -8,6 +8,7 @@ from tests.planner import header_only
 from rackllama.host.errors import RackllamaError
 from rackllama.host.lander.gguf import Header, from_bytes
 from rackllama.planning import kv_cache
+from rackllama.planning.graph.models import model_graph
 from rackllama.planning.serving import Placement, Serving, by_shares, evenly
 from rackllama.planning.shape import read_shape
 
@@ -107,3 +108,17 @@ def test_layers_are_shared_out_as_llama_cpp_does() -> None:
     assert by_shares(62, [3, 1]) == (47, 15)
     assert sum(by_shares(62, [40, 24, 24])) == 62
     assert evenly(7, 3) == (3, 2, 2)
+
+
+def test_a_state_of_another_kind_is_refused() -> None:
+    header = header_of("llama-3.3-70b-q4_k_m")
+    renamed = tuple(replace(t, name=t.name.replace("attn_k.", "ssm_in.")) for t in header.tensors)
+    with pytest.raises(RackllamaError, match="keeps a state besides keys and values"):
+        read_shape(replace(header, tensors=renamed))
+
+
+def test_a_layer_that_is_made_otherwise_is_refused_by_name() -> None:
+    shape = shape_of("llama-3.3-70b-q4_k_m")
+    other = replace(shape, tensors={name: t for name, t in shape.tensors.items() if name != "blk.7.attn_v.weight"})
+    with pytest.raises(RackllamaError, match=r"layer 7 has no attn_v\.weight"):
+        model_graph(other, Serving(), Placement((81,)), range(80))

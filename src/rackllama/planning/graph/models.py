@@ -7,7 +7,8 @@ Rules: llama.cpp, src/llama-graph.cpp and src/models.
 
 from collections.abc import Sequence
 
-from rackllama.host.lander.gguf import TENSOR_TYPES
+from rackllama.host.errors import RackllamaError
+from rackllama.host.lander.gguf import TENSOR_TYPES, TensorInfo
 from rackllama.planning import kv_cache
 from rackllama.planning.graph.tensor import (
     F16,
@@ -377,11 +378,20 @@ class _Builder:
         return None
 
     def _layer_weight(self, layer: int, name: str) -> Tensor:
-        found = self.shape.layer_tensors[layer][name]
+        found = self._found(layer, name)
         return self._weight(found.name, self.devices[layer], found.dims)
 
+    def _found(self, layer: int, name: str) -> TensorInfo:
+        found = self.shape.layer_tensors[layer].get(name)
+        if found is None:
+            raise RackllamaError(
+                f"how {self.shape.architecture} computes is not known here: its layer {layer} has no {name}",
+                "let llama.cpp itself find what fits: llama-server --fit on",
+            )
+        return found
+
     def _expert_weight(self, layer: int, name: str) -> Tensor:
-        found = self.shape.layer_tensors[layer][name]
+        found = self._found(layer, name)
         stays = layer < self.placement.experts_on_host
         return self._weight(found.name, self.host if stays else self.devices[layer], found.dims)
 
