@@ -140,6 +140,16 @@ def micro_batches() -> Iterator[Case]:
     yield Case(MLA_Q4, 8, ubatch=64, flash_attention=False)
 
 
+def other_models() -> Iterator[Case]:
+    """One of each kind that the others are not: dense with norms in its heads, tied, windowed, few large experts."""
+    for model in ("qwen3-32b-q4_k_m", "qwen3-0.6b-q8_0", "gemma-3-27b-q4_k_m", "mixtral-8x7b-q4_k_m"):
+        yield Case(model, 1)
+        yield Case(model, 2, 32768, flash_attention=False)
+        yield Case(model, 2, 32768, cache_k="q8_0", cache_v="q8_0", parallel=2)
+        yield Case(model, 1, gpu_layers=20)
+    yield Case("mixtral-8x7b-q4_k_m", 2, cpu_moe_layers=10)
+
+
 GROUPS = {
     group.__name__.replace("_", " "): tuple(group())
     for group in (
@@ -151,6 +161,7 @@ GROUPS = {
         experts_on_host,
         slots,
         micro_batches,
+        other_models,
     )
 }
 CASES = tuple(dict.fromkeys(case for cases in GROUPS.values() for case in cases))

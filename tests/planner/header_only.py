@@ -178,6 +178,88 @@ def qwen2_5_32b() -> Architecture:
     )
 
 
+def qwen3(layers: int, embedding: int, heads: int, feed_forward: int, has_output: bool = True) -> Architecture:
+    """Qwen3 without experts: heads of 128 with norms. Small ones have no output matrix but the embedding."""
+    whole = _whole(embedding, 151936)
+    return Architecture(
+        "qwen3",
+        {
+            "block_count": layers,
+            "context_length": 40960,
+            "embedding_length": embedding,
+            "feed_forward_length": feed_forward,
+            "vocab_size": 151936,
+            "attention.head_count": heads,
+            "attention.layer_norm_rms_epsilon": 1e-6,
+            "attention.head_count_kv": 8,
+            "attention.key_length": 128,
+            "attention.value_length": 128,
+            "rope.freq_base": 1e6,
+        },
+        whole if has_output else {name: dims for name, dims in whole.items() if name != "output"},
+        lambda _: {
+            **_attention(embedding, heads, 8),
+            "attn_q_norm": (128,),
+            "attn_k_norm": (128,),
+            **_dense(embedding, feed_forward),
+        },
+    )
+
+
+def gemma3_27b() -> Architecture:
+    """Five layers of six see a window of 1024 tokens."""
+    norms: Shapes = {
+        "attn_q_norm": (128,),
+        "attn_k_norm": (128,),
+        "post_attention_norm": (5376,),
+        "post_ffw_norm": (5376,),
+    }
+    return Architecture(
+        "gemma3",
+        {
+            "block_count": 62,
+            "context_length": 131072,
+            "embedding_length": 5376,
+            "feed_forward_length": 21504,
+            "vocab_size": 262208,
+            "attention.head_count": 32,
+            "attention.layer_norm_rms_epsilon": 1e-6,
+            "attention.head_count_kv": 16,
+            "attention.key_length": 128,
+            "attention.value_length": 128,
+            "attention.sliding_window": 1024,
+            "rope.freq_base": 1e6,
+            "rope.scaling.type": "linear",
+            "rope.scaling.factor": 8.0,
+        },
+        {"token_embd": (5376, 262208), "output_norm": (5376,)},
+        lambda _: {**_attention(5376, 32, 16), **norms, **_dense(5376, 21504)},
+    )
+
+
+def mixtral_8x7b() -> Architecture:
+    """Of Llama's architecture, with 8 experts of which 2 are used."""
+    return Architecture(
+        "llama",
+        {
+            "block_count": 32,
+            "context_length": 32768,
+            "embedding_length": 4096,
+            "feed_forward_length": 14336,
+            "vocab_size": 32000,
+            "attention.head_count": 32,
+            "attention.layer_norm_rms_epsilon": 1e-5,
+            "attention.head_count_kv": 8,
+            "expert_count": 8,
+            "expert_used_count": 2,
+            "rope.freq_base": 1e6,
+            "rope.dimension_count": 128,
+        },
+        _whole(4096, 32000),
+        lambda _: {**_attention(4096, 32, 8), "ffn_gate_inp": (4096, 8), **_experts(4096, 14336, 8)},
+    )
+
+
 def qwen3_moe(layers: int, embedding: int, heads: int, dense: int, expert: int) -> Architecture:
     """Qwen3 with 128 experts, 8 of them used. `dense` is written in the header, and no tensor has it."""
     norms: Shapes = {"attn_q_norm": (128,), "attn_k_norm": (128,)}
@@ -293,6 +375,10 @@ MODELS: dict[str, tuple[Architecture, Quantization]] = {
     "llama-3.3-70b-q4_k_m": (LLAMA_70B, q4_k_m("q5_K")),
     "llama-3.3-70b-q8_0": (LLAMA_70B, Q8_0),
     "qwen2.5-32b-q4_k_m": (qwen2_5_32b(), Q4_K_M),
+    "qwen3-32b-q4_k_m": (qwen3(64, 5120, 64, 25600), Q4_K_M),
+    "qwen3-0.6b-q8_0": (qwen3(28, 1024, 16, 3072, has_output=False), Q8_0),
+    "gemma-3-27b-q4_k_m": (gemma3_27b(), Q4_K_M),
+    "mixtral-8x7b-q4_k_m": (mixtral_8x7b(), Q4_K_M),
     "qwen3-235b-a22b-q4_k_m": (qwen3_moe(94, 4096, 64, 12288, 1536), Q4_K_M),
     "qwen3-30b-a3b-q4_k_m": (qwen3_moe(48, 2048, 32, 6144, 768), Q4_K_M),
 }
