@@ -1,7 +1,8 @@
 """Models among the files of a folder or repository, and which of them is meant."""
 
 from collections.abc import Iterable
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
+from urllib.parse import unquote, urlsplit
 
 from rackllama.host.errors import RackllamaError
 from rackllama.mirror.lock import SHARD
@@ -44,6 +45,26 @@ def chosen(paths: Iterable[str], wanted: str | None, where: str) -> list[str]:
     if missing:
         raise RackllamaError(f"{where} lacks {', '.join(missing[:3])}", "choose another one, or complete it first")
     return shards
+
+
+def path_named(source: str) -> Path | None:
+    """The file or folder that a source names which is no address; None where it can only be a name of the lock.
+
+    Raises RackllamaError where it names a file of another machine.
+    """
+    parts = urlsplit(source)
+    if parts.scheme == "file":
+        if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
+            raise RackllamaError(f"{source} names no file of this machine", "write file:///PATH")
+        return Path(unquote(parts.path))
+    return Path(source).absolute() if "/" in source or source.endswith(".gguf") else None
+
+
+def paths_on_disk(path: Path) -> list[Path]:
+    """The shards beside one, in order, whether they are there or not; or those of the one model in a folder."""
+    if path.is_dir():
+        return [path / name for name in chosen([found.name for found in path.iterdir()], None, str(path))]
+    return [path.with_name(name) for name in shard_names(path.name)]
 
 
 def _models(paths: Iterable[str]) -> list[str]:

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 from rackllama.catalog.models import slug_of
 from rackllama.host.errors import RackllamaError
 from rackllama.host.lander.shards import Shard
 from rackllama.landing.hubs import HUBS, files_of, reference
 from rackllama.landing.ollama_registry import MANIFEST, registry_model
-from rackllama.landing.shard_sets import chosen, shard_names
+from rackllama.landing.shard_sets import path_named, paths_on_disk, shard_names
 from rackllama.mirror.http import Fetcher, tokens_from
 from rackllama.mirror.lock import Artefact, Lock, LockedFile, find, in_shard_order
 
@@ -53,8 +53,8 @@ class Finder:
         if kind == "s3":
             folder, _, name = source.rpartition("/")
             return NamedModel(tuple(Shard(shard, (f"{folder}/{shard}",)) for shard in shard_names(name)))
-        if kind == "file" or "/" in source or source.endswith(".gguf"):
-            return NamedModel(_on_disk(_path(source)))
+        if path := path_named(source):
+            return NamedModel(tuple(Shard(shard.name, (str(shard),)) for shard in paths_on_disk(path)))
         artefact = _locked(source, self.read_lock())
         model = self._published(in_shard_order(artefact.files_for()))
         return replace(model, merged_sha256=artefact.merged_sha256)
@@ -79,23 +79,6 @@ def _siblings(address: str) -> list[LockedFile]:
     parts = urlsplit(address)
     folder, _, name = parts.path.rpartition("/")
     return [LockedFile(parts._replace(path=f"{folder}/{sibling}").geturl()) for sibling in shard_names(name)]
-
-
-def _path(source: str) -> Path:
-    parts = urlsplit(source)
-    if parts.scheme != "file":
-        return Path(source).absolute()
-    if parts.netloc not in ("", "localhost") or not parts.path.startswith("/"):
-        raise RackllamaError(f"{source} names no file of this machine", "write file:///PATH")
-    return Path(unquote(parts.path))
-
-
-def _on_disk(path: Path) -> tuple[Shard, ...]:
-    """The shards beside one, or the one model in a folder."""
-    if path.is_dir():
-        names = chosen([found.name for found in path.iterdir()], None, str(path))
-        return tuple(Shard(name, (str(path / name),)) for name in names)
-    return tuple(Shard(name, (str(path.with_name(name)),)) for name in shard_names(path.name))
 
 
 def _published(file: LockedFile, mirror: str) -> Shard:

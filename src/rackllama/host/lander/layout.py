@@ -62,8 +62,8 @@ def merged(headers: Sequence[Header], sizes: Sequence[int], drop_split_keys: boo
     if sum(sizes) > MAX_FILE_BYTES:
         raise RackllamaError(f"the shards have {sum(sizes)} bytes together, more than a file can have", _ALL_SHARDS)
     first = headers[0]
-    if len(headers) > 1 or _split_number(first, SPLIT_COUNT):
-        _require_one_model(headers)
+    if is_split(headers):
+        require_one_model(headers)
     elif not drop_split_keys or not any(map(first.find, SPLIT_KEYS)):
         return Layout(first.raw, sizes[0], (Placement(len(first.raw), sizes[0] - len(first.raw), len(first.raw)),))
     _require_default_alignment(headers)
@@ -77,7 +77,13 @@ def merged(headers: Sequence[Header], sizes: Sequence[int], drop_split_keys: boo
     return Layout(header_bytes, end, tuple(placements))
 
 
-def _require_one_model(headers: Sequence[Header]) -> None:
+def is_split(headers: Sequence[Header]) -> bool:
+    """Whether these are shards, or one of them, and not the header of a whole file."""
+    return len(headers) > 1 or bool(_split_number(headers[0], SPLIT_COUNT))
+
+
+def require_one_model(headers: Sequence[Header]) -> None:
+    """Raise RackllamaError where these are not the headers of all shards of one model, in order."""
     tensor_count = sum(len(header.tensors) for header in headers)
     for index, header in enumerate(headers):
         for key, wanted in ((SPLIT_COUNT, len(headers)), (SPLIT_NO, index), (SPLIT_TENSORS_COUNT, tensor_count)):

@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Callable, Dict, FrozenSet, Optional, Tuple
+from typing import Callable, Dict, FrozenSet, List, Optional, Sequence, Tuple
 from urllib.parse import unquote, urlsplit
 
 from ..errors import RackllamaError
@@ -86,11 +86,7 @@ def job_of(weights: Weights, destination: Path, reading: HeaderReading, slug: Op
     Raises RackllamaError where a shard is missing or is no GGUF file, or where they are not one model's, and
     StoppedError soon after the reading is stopped.
     """
-    connections = Connections(reading.settings)
-    try:
-        read = [_header(shard, reading, connections) for shard in weights.shards]
-    finally:
-        connections.close()
+    read = read_headers(weights.shards, reading)
     whole = layout.merged([header for header, _ in read], [size for _, size in read], weights.drop_split_keys)
     parts = tuple(
         ShardJob(
@@ -104,6 +100,18 @@ def job_of(weights: Weights, destination: Path, reading: HeaderReading, slug: Op
         for shard, (header, size), place in zip(weights.shards, read, whole.placements)
     )
     return LandingJob(slug or slug_for(destination), destination, whole.size, whole.header, parts, weights.sha256)
+
+
+def read_headers(shards: Sequence[Shard], reading: HeaderReading) -> List[Tuple[Header, int]]:
+    """Header and size in bytes of each shard, read in ranges: a few MiB of the first, about one of each other.
+
+    Raises as `job_of`, but for shards that are not one model's.
+    """
+    connections = Connections(reading.settings)
+    try:
+        return [_header(shard, reading, connections) for shard in shards]
+    finally:
+        connections.close()
 
 
 def with_version(shard: Shard, settings: HttpSettings) -> Shard:
