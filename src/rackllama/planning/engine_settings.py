@@ -113,7 +113,8 @@ def _ollama_environment(serving: Serving, placement: Placement, options: Options
     if "tensor-split" in options:
         # Else it picks one GPU by itself wherever it guesses that the model fits there.
         told["OLLAMA_SCHED_SPREAD"] = "1"
-    return told | _as_environment({name: options[name] for name in handed_on if name in options}) | _order(placement)
+    # A cache in parts is what it has anyway.
+    return told | _as_environment({name: options[name] for name in handed_on if options.get(name)}) | _order(placement)
 
 
 def _as_environment(options: Options) -> dict[str, str]:
