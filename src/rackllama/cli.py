@@ -15,6 +15,7 @@ PARTS = {
     "lab": "lab",
     "land": "landing",
     "lock": "mirror",
+    "plan": "planning",
 }
 
 
@@ -31,7 +32,7 @@ def build_parser(named: str | None = None) -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command. Exit codes: 0 done, 1 a check failed, 2 an error, which is told with its remedy."""
+    """Run one command. Exit codes: 0 done, 1 a check failed, 2 an error, which is told with its remedy, 3 no fit."""
     given = sys.argv[1:] if argv is None else argv
     arguments = build_parser(next(iter(given), None)).parse_args(given)
     try:
