@@ -110,18 +110,28 @@ class Search:
         def at(steps: int) -> Fit:
             return replace(self, serving=replace(self.serving, context=steps * step)).measure(placement)
 
-        return largest(lambda steps: at(steps).fits, longest, self._guessed_steps(at, longest)) * step
+        low, high = (1, at(1)), (longest, at(longest))
+        if high[1].fits or not low[1].fits:
+            return longest * step if high[1].fits else 0
+        tries = 0
+        while high[0] - low[0] > 1:
+            # What devices hold grows nearly evenly; where it does not, halves get there.
+            tries += 1
+            steps = (low[0] + high[0]) // 2 if tries % 4 == 0 else self._where_full(low, high)
+            tried = at(steps)
+            low, high = ((steps, tried), high) if tried.fits else (low, (steps, tried))
+        return low[0] * step
 
-    def _guessed_steps(self, at: Callable[[int], Fit], longest: int) -> int:
-        """Where the fullest device would be full, if what it holds grew evenly up to the longest context."""
-        shortest, whole = at(1), at(longest)
+    def _where_full(self, low: tuple[int, Fit], high: tuple[int, Fit]) -> int:
+        """Between steps that fit and that do not: where a device is full if what it holds grows evenly."""
         sizes = [*self.room.gpus, self.room.host or 0]
         parts = [
-            max(0, size - least.all) / (most.all - least.all)
-            for size, least, most in zip(sizes, shortest.held, whole.held, strict=True)
+            (size - least.all) / (most.all - least.all)
+            for size, least, most in zip(sizes, low[1].held, high[1].held, strict=True)
             if size and most.all > max(size, least.all)
         ]
-        return max(1, min(longest, int(longest * min(parts, default=1.0))))
+        steps = low[0] + int((high[0] - low[0]) * min(parts, default=0.5))
+        return max(low[0] + 1, min(steps, high[0] - 1))
 
     def spread(self, layers: int, experts_on_host: int = 0) -> Fit:
         """So many layers on the GPUs, each filled to the same part of its room.
@@ -229,23 +239,10 @@ def _filled(costs: Sequence[int], sizes: Sequence[float]) -> tuple[int, ...] | N
     return tuple(counts) if at == len(costs) else None
 
 
-def largest(holds: Callable[[int], bool], limit: int, guess: int | None = None) -> int:
-    """The largest number up to `limit` for which something holds that holds for all below; 0 where for none.
-
-    A good guess saves most of the trials.
-    """
-    low, high, stride = 0, limit, 1
-    middle = (low + high + 1) // 2 if guess is None else guess
+def largest(holds: Callable[[int], bool], limit: int) -> int:
+    """The largest number up to `limit` for which something holds that holds for all below; 0 where for none."""
+    low, high = 0, limit
     while low < high:
-        if holds(middle):
-            low = middle
-        else:
-            high = middle - 1
-        if guess is None:
-            middle = (low + high + 1) // 2
-        else:
-            # Away from the guess in strides that double, until it lies between two trials.
-            middle = min(high, low + stride) if low >= middle else max(low + 1, high + 1 - stride)
-            stride *= 2
-            guess = None if low and high < limit else guess
+        middle = (low + high + 1) // 2
+        low, high = (middle, high) if holds(middle) else (low, middle - 1)
     return low

@@ -9,7 +9,7 @@ from rackllama.planning.fit import Room, Search, Way, largest
 from rackllama.planning.hardware import Hardware, from_instance, from_names
 from rackllama.planning.plan import Plan, Reserve, Wanted
 from rackllama.planning.planner import make_plan, room_of, serving_of
-from rackllama.planning.serving import Serving
+from rackllama.planning.serving import CELLS_MULTIPLE, Serving
 
 from .models import shape_of
 
@@ -223,9 +223,24 @@ def test_no_room_at_all_is_no_fault() -> None:
 
 
 @pytest.mark.parametrize("answer", range(21))
-@pytest.mark.parametrize("guess", [None, 1, 7, 20])
-def test_the_largest_number_is_found_from_any_guess(answer: int, guess: int | None) -> None:
-    assert largest(lambda number: number <= answer, 20, guess) == answer
+def test_the_largest_number_is_found(answer: int) -> None:
+    assert largest(lambda number: number <= answer, 20) == answer
+
+
+@pytest.mark.parametrize("gpus", ["RTX4090", "2xRTX4090", "2xL20", "RTX3090,L20", "4xRTX4090", "H200"])
+@pytest.mark.parametrize("parallel", [1, 3])
+def test_the_largest_context_fits_and_the_next_one_does_not(gpus: str, parallel: int) -> None:
+    shape, hardware, wanted = shape_of("llama-3.3-70b-q4_k_m"), from_names(gpus, "64GiB"), Wanted(parallel=parallel)
+    search = Search(shape, serving_of(shape, wanted), room_of(hardware, wanted.reserve))
+    placement = search.best().placement
+    longest = search.largest_context(placement)
+
+    def fits(context: int) -> bool:
+        return replace(search, serving=replace(search.serving, context=context)).measure(placement).fits
+
+    step = CELLS_MULTIPLE * search.serving.streams
+    assert fits(longest)
+    assert longest >= shape.trained_context * parallel or not fits(longest + step)
 
 
 def test_hardware_is_named_in_the_plan() -> None:
