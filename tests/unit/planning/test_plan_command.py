@@ -116,6 +116,12 @@ def test_what_a_description_lacks_may_be_told_beside_it(small, tmp_path, capsys)
     assert told["load_seconds"] > 0
 
 
+def test_a_host_is_asked(small, capsys, monkeypatch):
+    described = {"name": "gpu1", "gpus": [{"name": "L20", "memory_mib": 46068}], "ram_mib": 262144}
+    monkeypatch.setattr("rackllama.planning.remote_host.describe_host", {"root@gpu1": described}.__getitem__)
+    assert planned(capsys, small, "--host", "root@gpu1")["hardware"] == "root@gpu1"
+
+
 def test_the_cheapest_instance_type_is_chosen(small, capsys):
     told = planned(capsys, small, "--budget", "20/h")
     (one,) = [one for one in told["considered"] if not one["refusal"]]
