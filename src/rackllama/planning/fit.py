@@ -93,6 +93,23 @@ class Search:
             failed += [] if found is None else [found]
         return min(failed, key=lambda fit: fit.missing)
 
+    def may_fit(self) -> bool:
+        """Whether weights and cache alone have room, in whatever way: quickly told, and nothing fits without it."""
+        room, shape = self.room, self.shape
+        if room.host is None or room.is_unified:
+            return room.all is None or sum(layer_costs(shape, self.serving, 0)) <= room.all
+        costs = layer_costs(shape, self.serving, 0)
+        most = largest(lambda layers: _filled(costs[-layers:], room.gpus) is not None, len(costs))
+        if sum(costs[: len(costs) - most]) <= room.host:
+            return True
+
+        def fits_without_experts_of(layers: int) -> bool:
+            return _filled(layer_costs(shape, self.serving, layers), room.gpus) is not None
+
+        experts = [weights.experts for weights in shape.layer_weights]
+        stay = shape.layers - largest(lambda kept: fits_without_experts_of(shape.layers - kept), shape.layers)
+        return shape.is_moe and fits_without_experts_of(stay) and sum(experts[:stay]) <= room.host
+
     def measure(self, placement: Placement) -> Fit:
         """What a placement takes, to the byte, and what of it has no room."""
         held = memory(self.shape, self.serving, placement, self.room.devices(self.shape, placement))

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 from rackllama.planning import kv_cache
 from rackllama.planning.fit import Fit, Search, largest
-from rackllama.planning.memory import layer_costs
 from rackllama.planning.words import amount
 
 GIB = 2**30
@@ -19,7 +18,7 @@ def remedies(search: Search, fit: Fit, is_classic: bool) -> Iterator[str]:
     """The nearest change of each kind that lets the model fit, in words; the cheapest kinds first."""
 
     def fits(changed: Search) -> bool:
-        return _has_room_at_all(changed) and changed.best(is_classic).fits
+        return changed.may_fit() and changed.best(is_classic).fits
 
     for kind in (_cache_type, _context, _more_gpus, _more_ram):
         told = kind(search, fit, fits)
@@ -30,12 +29,6 @@ def remedies(search: Search, fit: Fit, is_classic: bool) -> Iterator[str]:
         left = room - (sum(device.all for device in fit.held) - weights)
         if 0 < left < weights:
             yield f"a quantization of at most {amount(left)} of weights, where this one has {amount(weights)}"
-
-
-def _has_room_at_all(search: Search) -> bool:
-    """Whether all memory together holds weights and cache: quickly told, and nothing fits without it."""
-    room = search.room.all
-    return room is None or sum(layer_costs(search.shape, search.serving, 0)) <= room
 
 
 def _cache_type(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:

@@ -227,6 +227,14 @@ def test_the_largest_number_is_found(answer: int) -> None:
     assert largest(lambda number: number <= answer, 20) == answer
 
 
+@pytest.mark.parametrize("model", ["llama-3.3-70b-q4_k_m", "deepseek-r1-mla-ud-iq1_m"])
+@pytest.mark.parametrize("gib", [(48,), (24, 24), (80, 80), (24,) * 8])
+@pytest.mark.parametrize("host", [8, 64, 128, 256])
+def test_nothing_fits_of_which_it_is_quickly_told_that_it_may_not(model: str, gib: tuple[int, ...], host: int) -> None:
+    search = Search(shape_of(model), Serving(), Room(tuple(size * GIB for size in gib), host * GIB))
+    assert search.may_fit() or not search.best().fits
+
+
 @pytest.mark.parametrize("gpus", ["RTX4090", "2xRTX4090", "2xL20", "RTX3090,L20", "4xRTX4090", "H200"])
 @pytest.mark.parametrize("parallel", [1, 3])
 def test_the_largest_context_fits_and_the_next_one_does_not(gpus: str, parallel: int) -> None:
