@@ -1,7 +1,7 @@
 """Where a model's layers go on given devices: the first way that fits, in an order of preference that is told."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from itertools import accumulate
 
@@ -79,6 +79,7 @@ class Search:
     shape: ModelShape
     serving: Serving
     room: Room
+    _measured: dict[Placement, Fit] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def best(self, is_classic: bool = False) -> Fit:
         """The first way that fits; or, where none does, the one that fails by the least.
@@ -112,12 +113,9 @@ class Search:
 
     def measure(self, placement: Placement) -> Fit:
         """What a placement takes, to the byte, and what of it has no room."""
-        held = memory(self.shape, self.serving, placement, self.room.devices(self.shape, placement))
-        missing = sum(max(0, device.all - size) for device, size in zip(held[:-1], self.room.gpus, strict=True))
-        if self.room.host is not None:
-            on_host = total(held) if self.room.is_unified else held[-1].all
-            missing += max(0, on_host - self.room.host)
-        return Fit(way_of(self.shape, placement), placement, tuple(held), missing)
+        if placement not in self._measured:
+            self._measured[placement] = self._newly_measured(placement)
+        return self._measured[placement]
 
     def largest_context(self, placement: Placement) -> int:
         """The most tokens of context, of all slots together, that a placement has room for; 0 where it has for none."""
@@ -127,7 +125,9 @@ class Search:
         def at(steps: int) -> Fit:
             return replace(self, serving=replace(self.serving, context=steps * step)).measure(placement)
 
-        low, high = (1, at(1)), (longest, at(longest))
+        now, asked = self.measure(placement), min(self.serving.context // step, longest)
+        low = (asked, now) if asked and now.fits else (1, at(1))
+        high = (longest, at(longest))
         if high[1].fits or not low[1].fits:
             return longest * step if high[1].fits else 0
         tries = 0
@@ -149,6 +149,14 @@ class Search:
         ]
         steps = low[0] + int((high[0] - low[0]) * min(parts, default=0.5))
         return max(low[0] + 1, min(steps, high[0] - 1))
+
+    def _newly_measured(self, placement: Placement) -> Fit:
+        held = memory(self.shape, self.serving, placement, self.room.devices(self.shape, placement))
+        missing = sum(max(0, device.all - size) for device, size in zip(held[:-1], self.room.gpus, strict=True))
+        if self.room.host is not None:
+            on_host = total(held) if self.room.is_unified else held[-1].all
+            missing += max(0, on_host - self.room.host)
+        return Fit(way_of(self.shape, placement), placement, tuple(held), missing)
 
     def spread(self, layers: int, experts_on_host: int = 0) -> Fit:
         """So many layers on the GPUs, each filled to the same part of its room.
