@@ -1,6 +1,7 @@
 """`rackllama`: one command, with a subcommand for each part that has something to type."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -8,6 +9,7 @@ from importlib import import_module
 from rackllama.host.errors import RackllamaError
 
 EXIT_ERROR = 2
+EXIT_PIPE = 141
 PARTS = {
     "hardware": "catalog",
     "models": "catalog",
@@ -42,4 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_ERROR
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:
+        # Who read on had enough, as `head` has; nothing more may be written, not even at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
     return code

@@ -34,12 +34,13 @@ class Finder:
     """Callable: what a user names -> the model meant. Raises RackllamaError where there is none, or more than one.
 
     With `mirror`, it is asked before upstream, and alone where no sha256 is known. `environment` has the hubs' tokens
-    and endpoints.
+    and endpoints. What only `looks` takes nothing, and so needs no sha256 in the lock.
     """
 
     read_lock: Callable[[], Lock]
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     mirror: str = ""
+    looks: bool = False
 
     def __call__(self, source: str) -> NamedModel:
         kind, _, subject = source.partition(":")
@@ -56,7 +57,8 @@ class Finder:
         if path := path_named(source):
             return NamedModel(tuple(Shard(shard.name, (str(shard),)) for shard in paths_on_disk(path)))
         artefact = _locked(source, self.read_lock())
-        model = self._published(in_shard_order(artefact.files_for()))
+        files = artefact.files if self.looks and artefact.files else artefact.files_for()
+        model = self._published(in_shard_order(files))
         return replace(model, merged_sha256=artefact.merged_sha256)
 
     def _published(self, files: Iterable[LockedFile], notes: tuple[str, ...] = ()) -> NamedModel:

@@ -117,11 +117,13 @@ class Plan:
     remedies: tuple[str, ...]
     doubts: tuple[str, ...]
     explanation: tuple[str, ...] = ()
+    unserved_layers: int = 0
 
     @property
     def num_gpu(self) -> int:
-        """As llama.cpp counts: the layers on GPUs, with the output as one more."""
-        return self.placement.gpu_layers
+        """As llama.cpp counts: the layers on GPUs, with the output as one more, and those that only foretell tokens."""
+        layers = self.placement.gpu_layers
+        return layers + self.unserved_layers if layers else 0
 
     @property
     def is_approximate(self) -> bool:

@@ -58,6 +58,7 @@ def make_plan(
         remedies=() if fit.fits else tuple(remedies(search, fit, wanted.is_classic)),
         doubts=tuple(_doubts(shape, hardware, serving)),
         explanation=tuple(explain(search, fit, band.terms if band else ())),
+        unserved_layers=shape.unserved_layers,
     )
 
 
@@ -86,7 +87,9 @@ def chosen(search: Search, wanted: Wanted) -> Fit:
     """The best fit, or what was asked for in its place."""
     if wanted.num_gpu is None and wanted.experts_on_host is None:
         return search.best(wanted.is_classic)
-    layers = min(search.shape.layers + 1 if wanted.num_gpu is None else wanted.num_gpu, search.shape.layers + 1)
+    whole = search.shape.layers + 1
+    # Those that only foretell tokens are counted by the engine, and take nothing.
+    layers = whole if wanted.num_gpu is None else max(0, min(wanted.num_gpu - search.shape.unserved_layers, whole))
     if not search.room.gpus or layers == 0:
         return search.measure(Placement((0,) * len(search.room.gpus)))
     return search.spread(layers, min(wanted.experts_on_host or 0, search.shape.layers))

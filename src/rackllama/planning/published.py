@@ -29,7 +29,7 @@ def published_shards(
 ) -> PublishedShards:
     """The shards of what `rackllama land` takes, with tokens and proxies of `environment`. Raises RackllamaError."""
     require_proxies(environment)
-    model = Finder(lambda: read_lock(lock or default_lock_path()), environment, mirror)(source)
+    model = Finder(lambda: read_lock(lock or default_lock_path()), environment, mirror, looks=True)(source)
     tokens = {urlsplit(site).netloc: token for site, token in tokens_from(environment).items()}
     read = read_headers(model.shards, HeaderReading(HttpSettings(tokens)))
     return PublishedShards(
