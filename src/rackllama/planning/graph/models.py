@@ -153,13 +153,17 @@ class _Builder:
         query, key = (self._roped(tensor, factors) for tensor in (query, key))
         if shape.architecture == "gemma3":
             query = like(Op.IN_PLACE, query)
+        return self._with_cache(query, key, value, layer)
+
+    def _with_cache(self, query: Tensor, key: Tensor, value: Tensor, layer: int) -> Tensor:
+        """Remember keys and values, take from all that are remembered, and let it out of the attention."""
         cache = self._cache(layer)
         if cache.key_rotation is not None:
             query, key = self._rotated(query, cache.key_rotation), self._rotated(key, cache.key_rotation)
         if cache.value_rotation is not None:
             value = self._rotated(value, cache.value_rotation)
         # Where windows are used the order is another one upstream.
-        for tensor in (query, key, value) if shape.window else (query, value, key):
+        for tensor in (query, key, value) if self.shape.window else (query, value, key):
             self.graph.expand(tensor)
         seen = self._attend(query, *self._remember(key, value, layer, cache), cache, None)
         if cache.value_rotation is not None:
@@ -187,8 +191,8 @@ class _Builder:
         key_rope = view(both, (rope, 1, tokens), (both.strides[1], both.strides[1]))
         query_rope, key_rope = self._roped(query_rope, None), self._roped(key_rope, None)
         folded = self._layer_norm(folded, layer, "attn_kv_a_norm.weight")
-        cache = self._cache(layer)
         if mla is not None:
+            cache = self._cache(layer)
             absorbed = matmul(self._layer_weight(layer, "attn_k_b.weight"), permute(query_plain, 0, 2, 1, 3))
             absorbed = permute(absorbed, 0, 2, 1, 3)
             query = computed(Op.NEW, (lora + rope, heads, tokens), absorbed, query_rope)
@@ -207,16 +211,7 @@ class _Builder:
         query = computed(Op.NEW, (key_length, heads, tokens), query_plain, query_rope)
         repeated = computed(Op.NEW, query_rope.dims, key_rope)
         key = computed(Op.NEW, (key_length, heads, tokens), key_plain, repeated)
-        if cache.key_rotation is not None:
-            query, key = self._rotated(query, cache.key_rotation), self._rotated(key, cache.key_rotation)
-        if cache.value_rotation is not None:
-            value = self._rotated(value, cache.value_rotation)
-        for tensor in (query, value, key):
-            self.graph.expand(tensor)
-        seen = self._attend(query, *self._remember(key, value, layer, cache), cache, None)
-        if cache.value_rotation is not None:
-            seen = self._rotated(seen, cache.value_rotation)
-        return self._through(seen, layer, "attn_output")
+        return self._with_cache(query, key, value, layer)
 
     def _remember_keys(self, key: Tensor, layer: int, cache: _Cache) -> Tensor:
         """Store the batch's keys, and look at all that the cache holds, as (length, heads, cells, streams)."""
