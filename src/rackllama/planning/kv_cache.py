@@ -29,7 +29,7 @@ def cells(shape: ModelShape, layer: int, serving: Serving) -> int:
     if not shape.windowed[layer]:
         return serving.cells
     slots = serving.parallel if serving.unified else 1
-    wanted = min(serving.cells, shape.window * slots + serving.micro_batch)
+    wanted = min(serving.cells, shape.window * slots + serving.tokens)
     return wanted + -wanted % CELLS_MULTIPLE
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rackllama.host.lander.gguf import TensorInfo
+from rackllama.host.lander.gguf import TENSOR_TYPES, TensorInfo
 from rackllama.planning import kv_cache
 from rackllama.planning.compute import compute_bytes
 from rackllama.planning.graph.scheduler import Devices
@@ -12,6 +12,9 @@ from rackllama.planning.shape import ModelShape
 
 # Every layer that turns positions has these at hand, so that each device with layers holds them.
 SHARED_BY_LAYERS = ("rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight")
+# A processor with AVX2 multiplies with these in another order, in which they are then held; rows of them are looked up
+# in their own.
+REPACKED = ("q4_0", "q4_K", "iq4_nl", "mxfp4")
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def weight_bytes(shape: ModelShape, placement: Placement, devices: Devices) -> l
                 hold(device, tensor)
         elif tensor.name == "token_embd.weight":
             hold(HOST, tensor)
-            if shape.ties_embedding and where[-1] != HOST:
+            if shape.ties_embedding and (where[-1] != HOST or TENSOR_TYPES[tensor.type].name in REPACKED):
                 hold(where[-1], tensor)
         else:
             hold(where[-1], tensor)

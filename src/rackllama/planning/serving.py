@@ -37,8 +37,8 @@ class Serving:
 
     @property
     def tokens(self) -> int:
-        """Tokens that are computed at once, at most."""
-        return min(self.cells * self.streams, self.micro_batch)
+        """Tokens that are computed at once, at most: no more than the context that was asked for, before rounding."""
+        return min(self.context, self.micro_batch)
 
 
 @dataclass(frozen=True)

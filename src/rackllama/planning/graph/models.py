@@ -80,7 +80,7 @@ class _Builder:
         self.devices = [self.host if gpu == HOST else gpu for gpu in placement.devices(shape.layers)]
         sequences = serving.parallel
         self.tokens = serving.tokens + -serving.tokens % sequences
-        self.outputs = min(self.tokens, sequences)
+        self.outputs = min(serving.tokens, sequences)
         self.pins_norms = pins_norms and (placement.gpu_layers > shape.layers or self.tokens < SMALL_BATCH)
         self.graph = Graph()
         self.caches: dict[bool, _Cache] = {}
@@ -261,6 +261,10 @@ class _Builder:
         transposed = values.strides[1] > values.strides[2]
         query, keys, values = (permute(tensor, 0, 2, 1, 3) for tensor in (query, keys, values))
         if self.serving.flash_attention:
+            keys, values = (
+                computed(Op.NEW, cached.dims, cached, stored=F16) if cached.type == F32 else cached
+                for cached in (keys, values)
+            )
             dims = (values.dims[0], query.dims[2], query.dims[1], query.dims[3])
             seen = computed(Op.ATTENTION, dims, query, keys, values, cache.mask)
             if unfold is not None:
