@@ -17,6 +17,7 @@ from ..files import as_owner_of, json_text, name_atomically, read_json, read_tex
 from ..lander.landing import unfinished
 from ..lander.progress import Progress, read_progress
 from ..module import difference
+from . import plan_files
 from .model import JOBS, LANDINGS, PROGRESS, FoundModel, WantedModel, found_model, plan
 from .modelfile import render
 from .ollama import Ollama
@@ -163,4 +164,5 @@ def remove(slug: str, job: Mapping[str, Any]) -> None:
             shutil.rmtree(LANDINGS / slug)
     for path in [*([Path(job["link"])] if job.get("link") else []), JOBS / f"{slug}.Modelfile"]:
         path.unlink(missing_ok=True)
+    plan_files.remove(slug)
     (JOBS / f"{slug}.json").unlink()  # last: what was interrupted is found again
