@@ -13,6 +13,7 @@ description:
   - For the volume that models are declared to lie on - it is mounted, and is the declared one.
   - For every model - it is the one that was landed, its chat template fits its vocabulary, and it answers; see
     docs/templates.md.
+  - For every model with a plan - once loaded, it takes what was planned, see docs/planning-in-the-playbook.md.
   - Changes nothing; fails where a check does.
 options:
   models:

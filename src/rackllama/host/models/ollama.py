@@ -69,6 +69,14 @@ class Ollama:
         shown: Dict[str, Any] = self._ask("POST", "/api/show", {"model": name})
         return shown
 
+    def loaded(self) -> List[Dict[str, Any]]:
+        """The models in memory: name, size, size_vram, context_length …"""
+        answer = self._ask("GET", "/api/ps")
+        try:
+            return [dict(entry) for entry in answer["models"]]
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._not_ollama() from error
+
     def unload(self, name: str) -> None:
         """Let the server take a model out of memory, where it has it there."""
         self._ask("POST", "/api/generate", {"model": name, "keep_alive": 0, "stream": False})

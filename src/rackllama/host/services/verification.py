@@ -6,11 +6,12 @@ from typing import Any, Dict, List, Mapping, Optional, Sequence
 from .. import systemd
 from ..errors import RackllamaError
 from ..files import read_json
-from ..models import landing_unit
+from ..models import landing_unit, plan_files
 from ..models.conformance import conformance_checks
 from ..models.model import records
 from ..models.ollama import Ollama
 from ..models.ollama_store import OllamaStore, full_name
+from ..models.planned import plan_checks
 from ..network.sockets import listeners
 from ..report import Check
 from . import running
@@ -28,7 +29,7 @@ def service_checks() -> List[Check]:
 def model_checks(expected: Sequence[str], url: str, reasoning: Sequence[str] = ()) -> List[Check]:
     """The checks of the models that ought to be served under these names by the Ollama at `url`.
 
-    Those that `reasoning` names as well must think before they answer.
+    Those that `reasoning` names as well must think before they answer. One with a plan must take what that says.
     """
     server = Ollama(url)
     try:
@@ -44,6 +45,9 @@ def model_checks(expected: Sequence[str], url: str, reasoning: Sequence[str] = (
         if identity.ok:
             weights = stores[name].blob(landed[name]["weights"]["blob"])
             checks += conformance_checks(name, server, weights, name in reasoning)
+            plan = plan_files.plan_of(landed[name]["slug"])
+            if plan:
+                checks += plan_checks(name, plan, server, str(weights))
     return checks
 
 
