@@ -128,4 +128,5 @@ def test_what_is_no_longer_declared_is_reported_and_removed_on_request(empty: An
     removed = empty.converge(*MODELS, rackllama_models=[], gguf_model_remove_undeclared=True)
     assert removed.code == 0, removed.output
     assert empty.run("find /var/lib/ollama/models /var/lib/rackllama/land -type f -size +1M") == ""
-    assert empty.run(f"ls /etc/rackllama/models; systemctl is-enabled {UNIT} || true").split() == ["disabled"]
+    there = empty.run(f"ls -A /etc/rackllama/models; ls -A /etc/rackllama/plans; systemctl is-enabled {UNIT} || true")
+    assert there.split() == ["disabled"]
