@@ -4,7 +4,8 @@ import pytest
 
 from rackllama.host.errors import RackllamaError
 from rackllama.host.models import plan_files, planned
-from rackllama.host.models.planned import Loading, loading_of, memory_checks, plan_checks
+from rackllama.host.models.planned import Loading, loading_of, memory_checks, plan_checks, with_advice
+from rackllama.host.report import Check
 
 WEIGHTS = "/var/lib/ollama/models/blobs/sha256-d0bd"
 START = (
@@ -171,3 +172,17 @@ def test_plans_are_written_where_they_differ_and_go_with_their_model(tmp_path, m
     plan_files.remove("gemma")
     plan_files.remove("gemma")
     assert plan_files.plan_of("gemma") is None
+
+
+def test_an_engine_without_room_is_told_what_the_plan_has_room_for():
+    complaint = "llama-server terminated: unable to allocate CUDA0 buffer"
+    broken, fine = Check("m answers", False, "an answer", complaint, "see its journal"), Check("m stops", True, "", "")
+    on_gpus = {**PLAN, "num_gpu": 20, "max_context": 4096, "devices": [device(1, 1, 1)]}
+    advised = with_advice([broken, fine], on_gpus)
+    assert advised[1] == fine
+    assert "room for num_gpu 20 and a context of 4096" in advised[0].remedy
+    assert "rackllama_plan_reserve" in advised[0].remedy
+    assert "num_gpu" not in with_advice([broken], {**on_gpus, "devices": []})[0].remedy
+    assert with_advice([broken], {**on_gpus, "fits": False, "remedies": ["a", "b"]})[0].remedy == "a; or b"
+    assert with_advice([broken], None) == [broken]
+    assert with_advice([Check("m answers", False, "", "refused", "x")], on_gpus)[0].remedy == "x"

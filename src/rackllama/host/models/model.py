@@ -24,6 +24,8 @@ from .conformance import conformance_checks
 from .modelfile import ModelSettings
 from .ollama import Ollama
 from .ollama_store import DIGEST, OllamaStore, StoredModel, full_name
+from .plan_files import plan_of
+from .planned import with_advice
 
 JOBS = Path("/etc/rackllama/models")
 LANDINGS = Path("/var/lib/rackllama/land")
@@ -236,7 +238,7 @@ def _create(wanted: WantedModel, blob: str, store: OllamaStore, server: Ollama) 
 
 def _try(wanted: WantedModel, server: Ollama, weights: Path) -> None:
     """Raise RackllamaError where the model is not spoken to as it was taught. It is served all the same."""
-    checks = conformance_checks(wanted.name, server, weights, wanted.reasoning)
+    checks = with_advice(conformance_checks(wanted.name, server, weights, wanted.reasoning), plan_of(wanted.slug))
     failed = [check for check in checks if not check.ok]
     if failed:
         raise RackllamaError(

@@ -6,7 +6,7 @@ part of a cache that has two kinds of layers.
 
 import re
 import subprocess
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from ..errors import RackllamaError
@@ -23,6 +23,8 @@ MAPPED = "_Mapped"
 PARTS = ("weights_mib", "kv_mib", "compute_mib")
 # llama-server tells what it allocates to 0.01 MiB; it needs some MiB besides, and copies that only CUDA makes.
 TOLERATED_SHARE, TOLERATED_MIB = 0.02, 16
+# As llama.cpp and CUDA complain.
+NO_ROOM = re.compile(r"unable to allocate|failed to allocate|cudaMalloc failed|out of memory", re.IGNORECASE)
 RELOAD = "unload it, ask it something, and verify again: ollama stop"
 
 
@@ -95,6 +97,24 @@ def plan_checks(name: str, plan: Mapping[str, Any], server: Ollama, weights: str
         told = "not told: the journal no longer has its loading"
         return [*checks, Check(f"plan.memory {name}", True, "what was planned", told)]
     return [*checks, *memory_checks(name, plan, loading)]
+
+
+def with_advice(checks: Iterable[Check], plan: Optional[Mapping[str, Any]]) -> List[Check]:
+    """The checks; where an engine found no room for a model, the remedy tells what its plan has room for. Pure."""
+    return [
+        replace(check, remedy=_room_in(plan)) if plan and not check.ok and NO_ROOM.search(check.found) else check
+        for check in checks
+    ]
+
+
+def _room_in(plan: Mapping[str, Any]) -> str:
+    if not plan["fits"]:
+        return "; or ".join(plan["remedies"]) or "choose a smaller model, or a larger host"
+    layers = f"num_gpu {plan['num_gpu']} and " if plan["devices"] else ""
+    return (
+        f"the plan has room for {layers}a context of {plan['max_context']}: declare no more. Where no more is "
+        "declared, others have taken memory: stop them, or leave them more with rackllama_plan_reserve"
+    )
 
 
 def memory_checks(name: str, plan: Mapping[str, Any], loading: Loading) -> Iterator[Check]:

@@ -11,7 +11,7 @@ from ..models.conformance import conformance_checks
 from ..models.model import records
 from ..models.ollama import Ollama
 from ..models.ollama_store import OllamaStore, full_name
-from ..models.planned import plan_checks
+from ..models.planned import plan_checks, with_advice
 from ..network.sockets import listeners
 from ..report import Check
 from . import running
@@ -44,8 +44,8 @@ def model_checks(expected: Sequence[str], url: str, reasoning: Sequence[str] = (
         checks.append(identity)
         if identity.ok:
             weights = stores[name].blob(landed[name]["weights"]["blob"])
-            checks += conformance_checks(name, server, weights, name in reasoning)
             plan = plan_files.plan_of(landed[name]["slug"])
+            checks += with_advice(conformance_checks(name, server, weights, name in reasoning), plan)
             if plan:
                 checks += plan_checks(name, plan, server, str(weights))
     return checks
