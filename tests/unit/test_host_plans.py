@@ -108,6 +108,7 @@ def test_an_override_that_is_fatal_is_what_is_told():
     environment = {"LLAMA_ARG_N_CPU_MOE": "0"}
     (check,) = plan_host(CARDS, [declared(R1)], Told(environment=environment)).checks
     assert "with LLAMA_ARG_N_CPU_MOE 0 as declared" in check.found
+    assert plan_host(CARDS, [declared(DENSE)], Told(environment=environment)).checks[0].ok  # it has none
 
 
 def test_an_override_that_the_plan_would_choose_itself_changes_nothing():

@@ -11,7 +11,7 @@ from typing import Any
 from rackllama.host.errors import RackllamaError
 from rackllama.host.report import Check
 from rackllama.planning.hardware import Hardware
-from rackllama.planning.plan import MIB, Plan, Reserve, Wanted
+from rackllama.planning.plan import MIB, DevicePlan, Plan, Reserve, Wanted
 from rackllama.planning.planner import make_plan
 from rackllama.planning.shape import ModelShape
 from rackllama.planning.words import amount
@@ -147,8 +147,8 @@ def _chooses(plan: Plan, wanted: Wanted) -> bool:
 
 def _wanted(model: DeclaredModel, host: Hardware, told: Told, is_classic: bool) -> Wanted:
     """What is asked for: as declared, and what nobody declared is for the plan to choose."""
-    parameters, experts = model.parameters, told.environment.get(EXPERTS)
-    num_gpu = _whole(parameters, "num_gpu")
+    parameters, num_gpu = model.parameters, _whole(model.parameters, "num_gpu")
+    experts = told.environment.get(EXPERTS) if model.shape.is_moe else None
     return Wanted(
         context=_whole(parameters, "num_ctx"),
         parallel=told.parallel or 1,
@@ -214,7 +214,7 @@ def _words(plan: Plan) -> str:
     return f"{plan.way.value}: {' and '.join(held)}; room for a context of {plan.max_context}{fast}"
 
 
-def _held_mib(devices: Sequence[Any]) -> int:
+def _held_mib(devices: Sequence[DevicePlan]) -> int:
     return sum(device.weights_mib + device.kv_mib + device.compute_mib for device in devices)
 
 
