@@ -6,6 +6,7 @@ from typing import Any
 
 from rackllama.host.errors import RackllamaError
 from rackllama.host.lander.gguf import Header
+from rackllama.host.lander.layout import is_split, require_one_model
 from rackllama.host.report import Check, failed, in_words, report
 from rackllama.planning.hardware import from_description
 from rackllama.planning.header_cache import HeaderCache, default_header_cache
@@ -87,7 +88,10 @@ class SitePlanner:
     def _read(self, model: Mapping[str, Any], told: Mapping[str, Any]) -> list[Header]:
         if "problem" in told:
             raise RackllamaError(told["problem"], f"{told['remedy']}; or plan nothing, with rackllama_plan: none")
-        return self._cache.keep(model["shards"], told["headers"])
+        headers = self._cache.keep(model["shards"], told["headers"])
+        if is_split(headers):
+            require_one_model(headers)
+        return headers
 
 
 def _mode(given: Any) -> Mode:
