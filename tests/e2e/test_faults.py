@@ -166,7 +166,7 @@ FAULTS: dict[Fault, tuple[str, ...]] = {
     disk_full_while_fetching: ("ollama on etoe1: ", "the disk of /opt/ollama/.fetch is full", "remedy: free space"),
     disk_full_while_unpacking: ("ollama on etoe1: ", "could not be unpacked", "remedy: free space"),
     unknown_model: ("etoe1", "no-such-model", "Remedy: "),
-    bad_knob: ("etoe1", "rackllama.llm.ollama", "ollama_kv_cache_type", "one of: f16, q8_0, q4_0"),
+    bad_knob: ("etoe1", "ollama_kv_cache_type is 'q9'", "one of: f16, q8_0, q4_0"),
     line_break_in_the_environment: ("ollama on etoe1: ", "OLLAMA_DEBUG", "remedy: give it on one line"),
 }
 

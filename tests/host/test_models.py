@@ -1,5 +1,7 @@
 """The declared models on a converged host: listed under their names, and answering."""
 
+import json
+
 from testinfra.host import Host
 
 QUESTION = {"messages": [{"role": "user", "content": "Say hello."}], "stream": False}
@@ -18,6 +20,18 @@ def test_each_has_the_context_that_was_declared(ollama, knobs) -> None:
         shown = ollama.ask("/api/show", {"model": f"{model['name']}:{model['variant']}"})
         assert dict(line.split(maxsplit=1) for line in shown["parameters"].splitlines())["num_ctx"] == str(
             model["context"]
+        )
+
+
+def test_each_has_the_plan_that_it_is_served_by(host: Host, knobs) -> None:
+    for name in declared_names(knobs):
+        slug = name.replace(":", "-").replace("_", "-")
+        plan = json.loads(host.file(f"/etc/rackllama/plans/{slug}.json").content_string)
+        serving = plan["serving"]
+        assert plan["fits"]
+        assert (serving["key_type"], serving["parallel"]) == (
+            knobs["ollama_kv_cache_type"],
+            knobs["ollama_num_parallel"],
         )
 
 

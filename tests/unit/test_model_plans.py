@@ -155,6 +155,7 @@ def test_a_gpu_whose_driver_is_to_come_is_planned_for_when_it_is_there(wanted, c
         ({"reserve": {"host_gib": 2}}, "host_gib"),
         ({"reserve": {"host_mib": "much"}}, "host_mib: much"),
         ({"flash_attention": "perhaps"}, "ollama_flash_attention"),
+        ({"kv_cache_type": "q9"}, "ollama_kv_cache_type is 'q9'"),
     ],
 )
 def test_a_knob_that_is_none_is_named(wanted, cache, given, words):

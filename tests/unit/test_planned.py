@@ -146,10 +146,16 @@ def test_a_journal_that_has_forgotten_is_no_fault(monkeypatch):
     )
 
 
-@pytest.mark.parametrize("server", [StandIn(), StandIn({"name": "other", "context_length": 4096})])
-def test_a_model_that_is_not_loaded_cannot_be_compared(server):
-    (check,) = plan_checks("gemma", PLAN, server, WEIGHTS)
+def test_an_engine_that_does_not_answer_cannot_be_compared():
+    (check,) = plan_checks("gemma", PLAN, StandIn(), WEIGHTS)
     assert not check.ok
+
+
+def test_a_model_that_was_unloaded_at_once_is_still_told_of_by_the_journal(monkeypatch):
+    monkeypatch.setattr(planned, "_journal", lambda: iter([START.format(WEIGHTS), *ON_HOST]))
+    checks = plan_checks("gemma", PLAN, StandIn({"name": "other", "context_length": 4096}), WEIGHTS)
+    assert [check.ok for check in checks] == [True, True]
+    assert "no longer loaded" in checks[0].found
 
 
 def test_what_was_not_to_fit_is_not_compared():

@@ -14,6 +14,7 @@ from rackllama.planning.plan import Reserve
 from rackllama.planning.shape import read_shape
 from rackllama.planning.site import NONE, DeclaredModel, HostPlans, Told, plan_host
 
+CACHE_TYPES = ("f16", "q8_0", "q4_0")  # that Ollama has
 YES, NO = ("1", "true", "yes", "on"), ("0", "false", "no", "off")
 
 
@@ -104,7 +105,9 @@ def _mode(given: Any) -> Mode:
 def _told(given: Mapping[str, Any]) -> Told:
     """What the site tells of all models."""
     reserve, parallel = given.get("reserve") or {}, given.get("parallel")
-    known = vars(Reserve())
+    known, cache_type = vars(Reserve()), given.get("kv_cache_type") or Told.cache_type
+    if cache_type not in CACHE_TYPES:
+        raise RackllamaError(f"ollama_kv_cache_type is {cache_type!r}", f"use one of: {', '.join(CACHE_TYPES)}")
     for name, value in reserve.items():
         if name not in known or not str(value).isdecimal():
             raise RackllamaError(
@@ -112,7 +115,7 @@ def _told(given: Mapping[str, Any]) -> Told:
             )
     return Told(
         parallel=None if parallel is None else int(parallel),
-        cache_type=given.get("kv_cache_type") or Told.cache_type,
+        cache_type=cache_type,
         flash_attention=_switch("ollama_flash_attention", given.get("flash_attention", True)),
         environment={name: str(value) for name, value in (given.get("extra_env") or {}).items()},
         reserve=Reserve(**{name: int(value) for name, value in reserve.items()}),
