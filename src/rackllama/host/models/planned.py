@@ -65,7 +65,7 @@ def loading_of(lines: Iterable[str], weights: str) -> Optional[Loading]:
         started = START.search(line) if "--model" in line else None
         if started:
             is_it = started[1] == weights
-        if not is_it or "load_tensors:" not in line and "buffer size" not in line:
+        if not is_it or ("load_tensors:" not in line and "buffer size" not in line):
             continue
         if LOAD in line:  # what was told before, it only tried
             buffers, layers, told = {}, None, True
