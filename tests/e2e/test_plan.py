@@ -103,6 +103,7 @@ def test_an_override_has_the_last_word_and_is_planned_with(touched: Any) -> None
     assert code == 0, said
 
 
+@pytest.mark.slow
 def test_another_cache_is_planned_and_held(touched: Any) -> None:
     knobs = {"ollama_kv_cache_type": "q8_0", "ollama_num_parallel": 2}
     told = touched.converge("--tags", "engines,models", **knobs)
