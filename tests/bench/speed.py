@@ -237,8 +237,8 @@ def as_yaml(coefficients: Mapping[str, float], known: int, today: str) -> str:
         "milliseconds": {name: round(value, 3) for name, value in {**others, "hop": HOP_SECONDS * 1000}.items()},
         "spread": {"dense_on_gddr": chosen.spread_dense_on_gddr, "otherwise": chosen.spread},
     }
-    head = "---\n# Written by `python -m tests.bench.speed --fit`; docs/planner-speed.md tells what each is, and on what.\n"
-    return head + yaml.safe_dump(told, sort_keys=False)
+    head = "# Written by `python -m tests.bench.speed --fit`; docs/planner-speed.md tells what each is, and on what.\n"
+    return f"---\n{head}" + yaml.safe_dump(told, sort_keys=False)
 
 
 def table(chosen: Sequence[Point], left_out: Mapping[str, float]) -> Iterable[str]:
