@@ -86,7 +86,7 @@ e2e: depot ## Upstream's own tools, and one lab host from nothing to answers, wi
 
 .PHONY: test-slow
 test-slow: depot ## What takes longer; last results in docs/test-results.md
-	pytest tests/unit tests/e2e -m slow
+	pytest tests/unit tests/planner tests/e2e -m slow
 	pytest tests/webui -m slow
 
 .PHONY: bench-landing

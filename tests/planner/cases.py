@@ -7,13 +7,15 @@ Each group varies what its name says, and leaves the rest as most people have it
 
 import argparse
 import json
+import random
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
 
-from .oracle import REAL_MODEL, Case, Measured, Oracle, as_dict, from_dict
+from . import header_only
+from .oracle import ALL_LAYERS, REAL_MODEL, Case, Measured, Oracle, as_dict, from_dict
 
 QWEN_32B, QWEN_30B, QWEN_235B = "qwen2.5-32b-q4_k_m", "qwen3-30b-a3b-q4_k_m", "qwen3-235b-a22b-q4_k_m"
 LLAMA_8B, LLAMA_70B, LLAMA_70B_Q8 = "llama-3.1-8b-q4_k_m", "llama-3.3-70b-q4_k_m", "llama-3.3-70b-q8_0"
@@ -165,6 +167,33 @@ GROUPS = {
     )
 }
 CASES = tuple(dict.fromkeys(case for cases in GROUPS.values() for case in cases))
+
+
+def random_case(choice: random.Random) -> Case:
+    """Any case that llama.cpp serves, the odd ones as often as the usual."""
+    model = choice.choice([REAL_MODEL, *header_only.MODELS])
+    layers = 18 if model == REAL_MODEL else header_only.MODELS[model][0].layers
+    flash_attention = choice.random() < 0.65
+    keys, values = (choice.choice(["f16"] * 4 + ["q8_0", "q4_0", "bf16", "f32", "q5_1", "iq4_nl"]) for _ in range(2))
+    if not flash_attention:
+        values = "f16"
+    devices = choice.choice([0, 1, 1, 2, 3, 5, 6])
+    split = tuple(float(choice.choice([0, 1, 2, 3, 5, 9])) for _ in range(devices))
+    has_experts = any(name in model for name in ("deepseek", "mixtral", "30b", "235b"))
+    return Case(
+        model,
+        devices,
+        context=choice.choice([1, 255, 256, 511, 1000, 2049, 5000, 8192, 33333, 70001]),
+        flash_attention=flash_attention,
+        cache_k=values if "-mla-" in model else keys,
+        cache_v=values,
+        gpu_layers=choice.choice([ALL_LAYERS, ALL_LAYERS, 1, 2, layers, layers + 1, choice.randint(0, layers)]),
+        tensor_split=split if devices > 1 and any(split) else (),
+        cpu_moe_layers=choice.choice([0, 1, layers // 2, layers]) if has_experts else 0,
+        parallel=choice.choice([1, 1, 2, 3, 7]),
+        unified_kv=choice.random() < 0.4,
+        ubatch=choice.choice([512, 512, 1, 7, 31, 32, 33, 777, 2048]),
+    )
 
 
 def read_measured(path: Path) -> dict[Case, Measured]:

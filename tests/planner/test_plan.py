@@ -1,5 +1,6 @@
 """The plan against llama.cpp's own dry run: each case of the cross section, to the byte."""
 
+import random
 import re
 
 import pytest
@@ -9,7 +10,7 @@ from rackllama.planning.memory import memory
 from rackllama.planning.serving import Placement
 
 from .accuracy import errors
-from .cases import CASES
+from .cases import CASES, random_case
 from .estimate import ours, serving_of, shape_of
 from .oracle import REAL_MODEL, Case, Oracle
 
@@ -29,6 +30,18 @@ def test_weights_cache_and_compute_are_exact(case: Case, oracle: Oracle) -> None
     assert found.holds, found
     # More than what has to hold: nothing is off by a byte, and what makes it so is a change upstream or a mistake here.
     assert (found.weights, found.kv, found.compute) == (0, 0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20))
+def test_so_are_any_others(seed: int, oracle: Oracle) -> None:
+    choice = random.Random(seed)  # noqa: S311 - the same cases each time
+    for case in (random_case(choice) for _ in range(15)):
+        measured = oracle.measure(case)
+        expected = ours(case, oracle.model(case.model), measured)
+        assert expected is not None
+        found = errors(expected, measured)
+        assert (found.weights, found.kv, found.compute) == (0, 0, 0), case
 
 
 @pytest.mark.parametrize("flash_attention", [True, False])
