@@ -20,7 +20,7 @@ import yaml
 
 from rackllama.host.lander import gguf
 from rackllama.planning import speed
-from rackllama.planning.serving import Placement, Serving, evenly
+from rackllama.planning.serving import Placement, Serving, by_shares
 from rackllama.planning.shape import ModelShape, read_shape
 from rackllama.planning.speed import Band, Bandwidths, Parameters, StreamDevice, Vintage
 
@@ -122,7 +122,7 @@ def points() -> tuple[Point, ...]:
 def _point(row: Mapping[str, str]) -> Point:
     model, gpus = shape(row["model"]), int(row["gpus"])
     layers = model.layers + 1 if row["gpu_layers"] == "all" else int(row["gpu_layers"])
-    placement = Placement(evenly(layers, gpus) if gpus else (), int(row["experts_on_host"]))
+    placement = Placement(by_shares(layers, [1] * gpus) if gpus else (), int(row["experts_on_host"]))
     devices = speed.stages(
         model,
         placement,

@@ -17,7 +17,7 @@ DATA = Path(__file__).with_name("data")
 MOST_GPUS = 1024
 NO_GPUS = "none"
 WRITE_GPUS = f"write a count and a name of the catalogue, as 8xL20 or 2xH100-80GB,1xL40S, or {NO_GPUS}"
-COUNTED = re.compile(r"(?P<count>\d+)\s*[x×*]\s*(?P<name>.+)", re.IGNORECASE)  # noqa: RUF001 - as people paste it
+COUNTED = re.compile(r"(?P<count>\d+)\s*[x×*]\s*(?P<name>.+)", re.IGNORECASE | re.ASCII)  # noqa: RUF001 - as people paste it
 PRICE_FIELDS = {"usd_per_hour", "region", "price_note", "ram_bandwidth_gbs"}
 FILLERS = re.compile(r"NVIDIA|GEFORCE|TESLA|QUADRO|APPLE|GENERATION|GRAPHICS|[^A-Z0-9]")
 

@@ -206,7 +206,7 @@ def _described(path: Path) -> Hardware:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise RackllamaError(
             f"{path} is no hardware description ({type(error).__name__}: {error})",
-            "give what module gpu_facts returns as `hardware`, as JSON; docs/gpu-md tells its fields",
+            "give what module gpu_facts returns as `hardware`, as JSON; docs/gpu-hosts.md tells its fields",
         ) from error
 
 
@@ -261,7 +261,7 @@ def _headers(arguments: argparse.Namespace) -> NamedHeaders:
 
 def _print_plan(plan: Plan, arguments: argparse.Namespace) -> None:
     if arguments.json:
-        print(json.dumps(plan.as_data()))
+        print(json.dumps(plan.as_data(), allow_nan=False))
         return
 
     from rackllama.planning.page import page, show  # noqa: PLC0415 - JSON does without rich

@@ -195,14 +195,28 @@ class Search:
             found = self.spread(everything, stay)
             if not self._gpus_are_short(found):
                 break
+        # What computing takes was first measured with all experts on the host, where it may be more.
+        while (stay := found.placement.experts_on_host - 1) and self._shared(found.computing, everything, stay)[1]:
+            tried = self.spread(everything, stay)
+            if self._gpus_are_short(tried):
+                break
+            found = tried
         return found
 
     def _layers_on_host(self) -> Fit | None:
         """The most layers that the GPUs have room for, the last of the model."""
         computing = self.spread(max(1, self.shape.layers // 2)).computing
-        most = largest(lambda layers: self._shared(computing, layers, 0)[1], self.shape.layers)
-        found = (self.spread(layers) for layers in range(most, 0, -1))
-        return next((fit for fit in found if not self._gpus_are_short(fit)), None)
+        most = max(1, largest(lambda layers: self._shared(computing, layers, 0)[1], self.shape.layers))
+        down = (self.spread(layers) for layers in range(most, 0, -1))
+        found = next((fit for fit in down if not self._gpus_are_short(fit)), None)
+        if found is None:
+            return None
+        while (layers := found.placement.gpu_layers + 1) <= self.shape.layers:
+            tried = self.spread(layers) if self._shared(found.computing, layers, 0)[1] else None
+            if tried is None or self._gpus_are_short(tried):
+                break
+            found = tried
+        return found
 
     def _classic(self) -> Fit | None:
         """The most layers that fit when they are shared out by the GPUs' free memory."""

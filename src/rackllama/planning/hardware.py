@@ -42,6 +42,23 @@ RATE = re.compile(
     r"(?P<number>\d+(?:\.\d+)?) ?(?P<prefix>[KMGT])(?P<binary>i)?(?P<unit>bit(?:/s)?|[bB](?:/s|ps))", re.ASCII
 )
 PREFIXES = {"K": 1, "M": 2, "G": 3, "T": 4}
+MOST = 10**18
+# Name -> what it may be, and the least.
+HOST_AMOUNTS = {
+    "ram_mib": (int, 1),
+    "ram_bandwidth_gbs": (int | float, 1e-3),
+    "numa_nodes": (int, 0),
+    "network_mbs": (int | float, 1e-3),
+}
+GPU_AMOUNTS = {
+    "memory_mib": (int, 1),
+    "mig_memory_mib": (int, 1),
+    "usable_mib": (int, 0),
+    "reserved_mib": (int, 0),
+    "free_mib": (int, 0),
+    "bandwidth_gbs": (int | float, 1e-3),
+}
+DISK_AMOUNTS = {"free_bytes": (int, 0), "read_mbs": (int | float, 1e-3), "write_mbs": (int | float, 1e-3)}
 SAME_MEMORY = 0.1  # drivers and ECC move the total of one kind of GPU by less
 
 
@@ -164,8 +181,9 @@ def from_description(described: Mapping[str, Any], name: str = "") -> Hardware:
     """A real host, from what `rackllama.host.hardware.description.describe` tells of it.
 
     Each part of a GPU that MIG splits is a device of its own. A GPU that the catalogue has not keeps what the driver
-    tells, without a bandwidth. Raises RackllamaError where nobody tells the memory of a GPU.
+    tells, without a bandwidth. Raises RackllamaError where nobody tells the memory of a GPU, and for what is no number.
     """
+    _check_numbers(described)
     driver, network = described.get("driver") or {}, described.get("network_mbs")
     gpus = tuple(device for gpu in described["gpus"] for device in _devices(gpu, driver))
     return Hardware(
@@ -178,6 +196,29 @@ def from_description(described: Mapping[str, Any], name: str = "") -> Hardware:
         network_mbs=None if network is None else float(network),
         is_unified=any(gpu.kind == "metal" for gpu in gpus),
     )
+
+
+def _check_numbers(described: Mapping[str, Any]) -> None:
+    """Every amount is unknown, or a number that can be."""
+    places = [("the host", described, HOST_AMOUNTS)]
+    places += [(f"GPU {number}", gpu, GPU_AMOUNTS) for number, gpu in enumerate(described["gpus"])]
+    places += [(f"disk {disk.get('path')}", disk, DISK_AMOUNTS) for disk in described.get("disks") or ()]
+    for place, told, amounts in places:
+        for name, (types, least) in amounts.items():
+            values = told.get(name)
+            for value in values if isinstance(values, list | tuple) else [values]:
+                if value is None:
+                    continue
+                if isinstance(value, bool) or not isinstance(value, types) or not least <= value < MOST:
+                    raise RackllamaError(
+                        f"{name} of {place} is told as {value!r}", f"give a number, at least {least}, or null"
+                    )
+    kinds = {gpu.get("kind") or "cuda" for gpu in described["gpus"]}
+    if kinds - {"cuda", "metal"} or ("metal" in kinds and len(described["gpus"]) > 1):
+        raise RackllamaError(
+            f"nothing is known of hosts with GPUs of the kinds {', '.join(sorted(kinds))}",
+            "plan GPUs of NVIDIA, of kind cuda, or one of Apple's, of kind metal",
+        )
 
 
 def module_bandwidth_gbs(modules: Mapping[str, Any] | None) -> float | None:

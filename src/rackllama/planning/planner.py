@@ -1,7 +1,9 @@
 """From a model's shape and a host's hardware to a plan. Pure: nothing is read or changed here."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
+from rackllama.host.errors import RackllamaError
 from rackllama.planning import kv_cache, speed
 from rackllama.planning.engine_settings import settings
 from rackllama.planning.explain import explain
@@ -10,12 +12,14 @@ from rackllama.planning.graph.scheduler import Devices
 from rackllama.planning.hardware import Gpu, Hardware
 from rackllama.planning.memory import memory
 from rackllama.planning.plan import MIB, DevicePlan, Landing, Plan, Rate, Reserve, Wanted
-from rackllama.planning.remedies import remedies
+from rackllama.planning.remedies import MOST_GPUS, remedies
 from rackllama.planning.serving import Placement, Serving
 from rackllama.planning.shape import ModelShape
 from rackllama.planning.words import amount
 
 DEFAULT_CONTEXT = 8192
+# llama.cpp's own limits: LLAMA_MAX_SEQ, and one device less than its --tensor-split has places.
+MOST_SLOTS = 256
 SWAP_STEP_MIB = 1024
 
 
@@ -27,8 +31,11 @@ def make_plan(
     `name` is the model's for people, `file_bytes` what is landed of it (its weights unless given). Raises
     RackllamaError where what is wanted cannot be, such as a quantized cache without flash attention.
     """
+    _check_wanted(shape, wanted)
     serving = serving_of(shape, wanted)
     kv_cache.check(shape, serving)
+    left_alone = len(hardware.gpus) - MOST_GPUS
+    hardware = replace(hardware, gpus=hardware.gpus[:MOST_GPUS])
     search = Search(shape, serving, room_of(hardware, wanted.reserve))
     fit = chosen(search, wanted)
     host_short = 0 if search.room.host is None else max(0, fit.held[-1].all - search.room.host)
@@ -54,12 +61,35 @@ def make_plan(
         load_seconds=speed.load_seconds(shape.weights, _disk_rate(hardware, "read_mbs")),
         landing=_landing(size, hardware),
         cost_per_hour=None if hardware.price is None else hardware.price.usd_per_hour,
-        reasons=tuple(_reasons(search, fit, hardware, wanted)),
+        reasons=(*_reasons(search, fit, hardware, wanted), *_limits(hardware, size, left_alone)),
         remedies=() if fit.fits else tuple(remedies(search, fit, wanted.is_classic)),
         doubts=tuple(_doubts(shape, hardware, serving)),
         explanation=tuple(explain(search, fit, band.terms if band else ())),
         unserved_layers=shape.unserved_layers,
     )
+
+
+def _check_wanted(shape: ModelShape, wanted: Wanted) -> None:
+    """Raise RackllamaError for what no engine does."""
+    if wanted.parallel > MOST_SLOTS:
+        raise RackllamaError(
+            f"{wanted.parallel} slots are asked for, and llama.cpp has {MOST_SLOTS} at most",
+            "ask for fewer, and serve the model from several hosts",
+        )
+    if wanted.experts_on_host and not shape.is_moe:
+        raise RackllamaError(
+            f"the experts of {wanted.experts_on_host} layers are to stay on the host, and this model has none",
+            "leave that out; num_gpu tells how many layers go to GPUs",
+        )
+
+
+def _limits(hardware: Hardware, size: int, left_alone: int) -> Iterator[str]:
+    """What besides memory is in the way."""
+    if left_alone > 0:
+        yield f"{left_alone} GPUs are left alone: llama.cpp can be told of {MOST_GPUS}"
+    room = max((disk.free_bytes for disk in hardware.disks), default=None)
+    if room is not None and room < size:
+        yield f"no disk has room for the model yet: {amount(room)} are free, and landing takes {amount(size)}"
 
 
 def serving_of(shape: ModelShape, wanted: Wanted) -> Serving:

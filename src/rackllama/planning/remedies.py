@@ -11,7 +11,8 @@ GIB = 2**30
 SMALLER_CACHES = ("q8_0", "q4_0")
 SHORTEST_CONTEXT = 2048
 RAM_STEP = 32 * GIB
-MOST_GPUS = 16
+# llama.cpp can be told the shares of so many.
+MOST_GPUS = 15
 
 
 def remedies(search: Search, fit: Fit, is_classic: bool) -> Iterator[str]:

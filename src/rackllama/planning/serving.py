@@ -64,11 +64,6 @@ class Placement:
         return (*[HOST] * on_host, *on_gpus)
 
 
-def evenly(layers: int, parts: int) -> tuple[int, ...]:
-    """So many layers in so many parts of nearly the same size, the larger first."""
-    return tuple(layers // parts + (part < layers % parts) for part in range(parts))
-
-
 def by_shares(layers: int, shares: Sequence[float]) -> tuple[int, ...]:
     """So many layers as llama.cpp hands them out by `--tensor-split`: layer `i` of `n` where `i / n` of all falls.
 

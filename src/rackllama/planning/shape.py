@@ -9,6 +9,7 @@ from typing import Any
 from rackllama.host.errors import RackllamaError
 from rackllama.host.lander.gguf import Header, TensorInfo
 
+_MATRIX = 2
 _LAYER = re.compile(r"blk\.(\d+)\.(.+)")
 # The experts' own weights, which `--n-cpu-moe` moves: neither the router's nor the shared expert's.
 _EXPERTS = re.compile(r"ffn_(gate|up|down|gate_up)_exps\.")
@@ -160,23 +161,35 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
             "this GGUF has no token embedding, and so is no model that answers",
             "plan for the model itself: a projector or an adapter is planned with none",
         )
+    embedding_tensor = tensors["token_embd.weight"]
     unserved = first.number("nextn_predict_layers", 0)
     layers = first.number("block_count") - unserved
     _refuse_other_states(first.architecture, tensors)
+    _check_layers(layers + unserved, unserved, tensors)
     heads = first.per_layer("attention.head_count", layers)
     embedding = first.number("embedding_length")
+    if embedding_tensor.dims[:1] != (embedding,) or len(embedding_tensor.dims) < _MATRIX:
+        raise RackllamaError(
+            f"the token embedding is {embedding_tensor.dims}, where embedding_length is {embedding}",
+            "choose another file of this model",
+        )
     head_length = embedding // max(heads) if max(heads) else 0
     key_length = first.number("attention.key_length", head_length)
     value_length = first.number("attention.value_length", head_length)
     rope = first.number("rope.dimension_count", key_length)
     mla = _mla(first, rope)
     window = first.number("attention.sliding_window", 0)
+    experts, used = first.number("expert_count", 0), first.number("expert_used_count", 0)
+    if not min(experts, 1) <= used <= experts:
+        raise RackllamaError(
+            f"of {experts} experts the header lets a token use {used}", "choose another file of this model"
+        )
     return ModelShape(
         name=str(first.header.get("general.name", "")),
         architecture=first.architecture,
         layers=layers,
         embedding=embedding,
-        vocabulary=tensors["token_embd.weight"].dims[1],
+        vocabulary=embedding_tensor.dims[1],
         trained_context=first.number("context_length"),
         heads=heads,
         kv_heads=first.per_layer("attention.head_count_kv", layers, heads),
@@ -184,14 +197,14 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
         value_length=value_length,
         rope=rope,
         feed_forward=first.per_layer("feed_forward_length", layers, [0] * layers),
-        experts=first.number("expert_count", 0),
-        experts_used=first.number("expert_used_count", 0),
+        experts=experts,
+        experts_used=used,
         shared_experts=first.number("expert_shared_count", 0),
         expert_feed_forward=first.number("expert_feed_forward_length", 0),
         expert_weights_norm=bool(
             first.header.get(f"{first.architecture}.expert_weights_norm", first.architecture not in _UNNORMALISED)
         ),
-        expert_weights_scale=float(first.header.get(f"{first.architecture}.expert_weights_scale", 0.0)),
+        expert_weights_scale=first.real("expert_weights_scale", 0.0),
         leading_dense=first.number("leading_dense_block_count", 0),
         window=window,
         windowed=_windowed(first, layers, window),
@@ -200,6 +213,17 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
         unserved_layers=unserved,
         tensors=tensors,
     )
+
+
+def _check_layers(told: int, unserved: int, tensors: Iterable[str]) -> None:
+    """The header has to tell of as many layers as there are tensors of."""
+    there = {int(match[1]) for match in map(_LAYER.fullmatch, tensors) if match}
+    served = told - unserved
+    if served < 1 or served > len(there) or max(there) >= told or not set(range(served)) <= there:
+        raise RackllamaError(
+            f"the header tells of {told} layers, and there are tensors of {len(there)}",
+            "give all shards of the model, or choose another file of it",
+        )
 
 
 def _refuse_other_states(architecture: str, tensors: Iterable[str]) -> None:
@@ -228,6 +252,13 @@ class _Metadata:
         """The value of that key."""
         return self.header.get(f"{self.architecture}.{key}", default)
 
+    def real(self, key: str, default: float) -> float:
+        """A number."""
+        value = self.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self._no_number(key, value)
+        return float(value)
+
     def number(self, key: str, default: int | None = None) -> int:
         """A whole number that is not below 0."""
         value = self.get(key)
@@ -252,11 +283,14 @@ class _Metadata:
 
     def _whole(self, key: str, value: object) -> int:
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise RackllamaError(
-                f"{self.architecture}.{key} is {value!r} in this GGUF, and a plan needs it as a number",
-                "choose another file of this model",
-            )
+            raise self._no_number(key, value)
         return value
+
+    def _no_number(self, key: str, value: object) -> RackllamaError:
+        return RackllamaError(
+            f"{self.architecture}.{key} is {value!r} in this GGUF, and a plan needs it as another number",
+            "choose another file of this model",
+        )
 
 
 def _mla(told: _Metadata, rope: int) -> Mla | None:
@@ -278,6 +312,6 @@ def _windowed(told: _Metadata, layers: int, window: int) -> tuple[bool, ...]:
         return (False,) * layers
     pattern = told.get("attention.sliding_window_pattern")
     if isinstance(pattern, Iterable):
-        return tuple(bool(layer) for layer in pattern)[:layers]
+        return tuple(bool(layer) for layer in told.per_layer("attention.sliding_window_pattern", layers))
     every = pattern if isinstance(pattern, int) and pattern else _WINDOW_PATTERNS.get(told.architecture, 0)
     return tuple(every > 0 and layer % every < every - 1 for layer in range(layers))

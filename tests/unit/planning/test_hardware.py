@@ -195,3 +195,22 @@ def test_what_is_planned_for_is_told_in_the_shape_of_a_hosts_description():
         again = from_description(told)
         assert (again.gpus, again.ram_mib, again.disks) == (host.gpus, host.ram_mib, host.disks)
         assert (again.name, again.is_unified, again.network_mbs) == (host.name, host.is_unified, host.network_mbs)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"ram_mib": "65536"},
+        {"ram_mib": float("nan")},
+        {"ram_mib": -1},
+        {"ram_bandwidth_gbs": "fast"},
+        {"numa_nodes": -2},
+        {"gpus": [{"name": "L20", "memory_mib": True}]},
+        {"gpus": [{"name": "L20", "memory_mib": float("inf")}]},
+        {"gpus": [{"name": "L20", "memory_mib": 46068, "kind": "rocm"}]},
+        {"disks": [{"path": "/dev/sda", "free_bytes": 1, "read_mbs": "y"}]},
+    ],
+)
+def test_amounts_of_a_description_that_cannot_be_are_refused(wrong):
+    with pytest.raises(RackllamaError):
+        from_description({"gpus": [], **wrong})

@@ -1,19 +1,22 @@
 """Plans for published setups, and for what cannot be."""
 
+import random
 from dataclasses import replace
 
 import pytest
 
 from rackllama.host.errors import RackllamaError
+from rackllama.planning import compute
 from rackllama.planning.fit import Room, Search, Way, largest
+from rackllama.planning.graph.scheduler import Devices
 from rackllama.planning.hardware import Hardware, from_instance, from_names
 from rackllama.planning.plan import Plan, Reserve, Wanted
 from rackllama.planning.planner import make_plan, room_of, serving_of
-from rackllama.planning.serving import CELLS_MULTIPLE, Serving
+from rackllama.planning.serving import CELLS_MULTIPLE, Placement, Serving, by_shares
 
 from .models import shape_of
 
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 # As Modelfiles of January 2025 had it: whole layers, no flash attention, an f16 cache.
 CLASSIC = Wanted(is_classic=True, context=2048)
 
@@ -254,3 +257,56 @@ def test_the_largest_context_fits_and_the_next_one_does_not(gpus: str, parallel:
 def test_hardware_is_named_in_the_plan() -> None:
     host = Hardware("rack 4", ram_mib=65536)
     assert make_plan(shape_of("qwen3-30b-a3b-q4_k_m"), host, Wanted(), "qwen3-30b-a3b:q4_k_m").hardware == "rack 4"
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_few_layers_of_those_that_are_alike_need_as_much_as_all(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By CUDA's rules too, which the dry run cannot judge, with experts on the host beyond the first GPU's layers."""
+    choice = random.Random(seed)  # noqa: S311 - the same placements each time
+    shape = shape_of(choice.choice(["deepseek-r1-mla-q4_k_m", "qwen3-30b-a3b-q4_k_m", "llama-3.1-8b-q4_k_m"]))
+    gpus = choice.choice([1, 2, 4])
+    layers = choice.choice([shape.layers + 1, shape.layers // 2])
+    experts = choice.choice([0, shape.layers // 2, shape.layers]) if shape.is_moe else 0
+    placement = Placement(by_shares(layers, [choice.choice([1, 2, 3]) for _ in range(gpus)]), experts)
+    serving = Serving(flash_attention=choice.random() < 0.5)
+    devices = Devices.of_cuda(gpus, works_in_turns=layers > shape.layers and not experts)
+    few = compute.compute_bytes(shape, serving, placement, devices)
+    monkeypatch.setattr(compute, "ENOUGH_ALIKE", shape.layers)
+    assert few == compute.compute_bytes(shape, serving, placement, devices)
+
+
+def test_an_overridden_placement_counts_the_copies_that_cuda_makes() -> None:
+    """What three layers of each kind told, it was nearly a GiB too little."""
+    made = plan("deepseek-r1-mla-q4_k_m", "2xRTX4090", "512GiB", Wanted(num_gpu=62, experts_on_host=61))
+    assert made.devices[0].compute_mib > 4900
+
+
+def test_more_slots_than_an_engine_has_are_refused() -> None:
+    with pytest.raises(RackllamaError, match="256"):
+        plan("llama-3.1-8b-q4_k_m", "RTX4090", "64GiB", Wanted(context=512, parallel=300))
+
+
+def test_experts_that_a_model_has_not_cannot_stay_anywhere() -> None:
+    with pytest.raises(RackllamaError, match="this model has none"):
+        plan("llama-3.1-8b-q4_k_m", "RTX4090", "64GiB", Wanted(experts_on_host=5))
+
+
+def test_gpus_beyond_those_that_an_engine_can_be_told_of_are_left_alone() -> None:
+    made = plan("llama-3.3-70b-q4_k_m", "17xL20", "64GiB")
+    assert len(made.devices) == 15
+    assert any("2 GPUs are left alone" in reason for reason in made.reasons)
+
+
+def test_a_disk_without_room_is_told() -> None:
+    made = plan("llama-3.1-8b-q4_k_m", "RTX4090", "64GiB", disk="1GB")
+    assert any("no disk has room" in reason for reason in made.reasons)
+
+
+def test_a_gpu_hardly_larger_than_what_computing_takes_is_used_all_the_same() -> None:
+    """Found by trying all placements: one that fits is found."""
+    shape = shape_of("llama-3.1-8b-q4_k_m")
+    serving = Serving(context=32768, flash_attention=False)
+    uneven = Search(shape, serving, Room((8192 * MIB, 3000 * MIB), 64 * GIB)).best()
+    alone = Search(shape, serving, Room((8192 * MIB,), 64 * GIB)).best()
+    assert uneven.fits
+    assert uneven.placement.gpu_layers >= alone.placement.gpu_layers - 1

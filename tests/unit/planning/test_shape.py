@@ -1,15 +1,17 @@
 """What a header tells of a model."""
 
+import struct
 from dataclasses import replace
 
 import pytest
 from tests.planner import header_only
+from tests.unit.gguf_files import string
 
 from rackllama.host.errors import RackllamaError
-from rackllama.host.lander.gguf import Header, from_bytes
+from rackllama.host.lander.gguf import STRING, UINT32, Header, KeyValue, from_bytes
 from rackllama.planning import kv_cache
 from rackllama.planning.graph.models import model_graph
-from rackllama.planning.serving import Placement, Serving, by_shares, evenly
+from rackllama.planning.serving import Placement, Serving, by_shares
 from rackllama.planning.shape import read_shape
 
 from .models import shape_of
@@ -107,7 +109,7 @@ def test_layers_are_shared_out_as_llama_cpp_does() -> None:
     assert by_shares(29, [1, 1, 1, 1]) == (8, 7, 7, 7)
     assert by_shares(62, [3, 1]) == (47, 15)
     assert sum(by_shares(62, [40, 24, 24])) == 62
-    assert evenly(7, 3) == (3, 2, 2)
+    assert by_shares(7, [0, 0]) == (4, 3)
 
 
 def test_a_state_of_another_kind_is_refused() -> None:
@@ -122,3 +124,23 @@ def test_a_layer_that_is_made_otherwise_is_refused_by_name() -> None:
     other = replace(shape, tensors={name: t for name, t in shape.tensors.items() if name != "blk.7.attn_v.weight"})
     with pytest.raises(RackllamaError, match=r"layer 7 has no attn_v\.weight"):
         model_graph(other, Serving(), Placement((81,)), range(80))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("block_count", 0, "tells of 0 layers"),
+        ("block_count", 40, "tensors of 80"),
+        ("block_count", 4_000_000_000, "tensors of 80"),
+        ("embedding_length", 4096, "embedding_length is 4096"),
+        ("expert_count", 8, "use 0"),
+        ("attention.head_count", "many", "as another number"),
+    ],
+)
+def test_a_header_that_contradicts_itself_is_refused(key: str, value: object, told: str) -> None:
+    header = header_of("llama-3.3-70b-q4_k_m")
+    kvs = [kv for kv in header.kvs if kv.key != f"llama.{key}"]
+    added = KeyValue(f"llama.{key}", STRING, memoryview(string(value))) if isinstance(value, str) else None
+    added = added or KeyValue(f"llama.{key}", UINT32, memoryview(struct.pack("<I", value)))
+    with pytest.raises(RackllamaError, match=told):
+        read_shape(replace(header, kvs=(*kvs, added)))

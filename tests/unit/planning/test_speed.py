@@ -21,7 +21,7 @@ from tests.bench.speed import (
 from rackllama.host.errors import RackllamaError
 from rackllama.planning import speed
 from rackllama.planning.hardware import Gpu, from_names
-from rackllama.planning.serving import Placement, Serving, evenly
+from rackllama.planning.serving import Placement, Serving, by_shares
 from rackllama.planning.speed import Bandwidths, StreamDevice
 
 R1, R1_OF_JANUARY = "deepseek-r1-mla-q4_k_m", "deepseek-r1-mha-q4_k_m"
@@ -31,7 +31,7 @@ DEPTH = 1000
 
 def on_gpus(model, gpus=1, bandwidth=1008, kind="cuda", depth=DEPTH, **serving):
     """The stages of a model that lies on GPUs as a whole."""
-    placement = Placement(evenly(shape(model).layers + 1, gpus))
+    placement = Placement(by_shares(shape(model).layers + 1, [1] * gpus))
     return speed.stages(shape(model), placement, Serving(**serving), depth, Bandwidths((bandwidth,) * gpus, kind))
 
 

@@ -103,7 +103,8 @@ class _Builder:
         state = self._norm(state, "output_norm.weight", behind, None)
         output = "token_embd.weight" if shape.ties_embedding else "output.weight"
         logits = matmul(self._weight(output, behind, (shape.embedding, shape.vocabulary)), state)
-        logits = self._biased(logits, "output.bias", behind)
+        if "output.bias" in shape.tensors:
+            logits = like(Op.IN_PLACE, logits, self._weight("output.bias", behind, (shape.vocabulary,)))
         logits.is_output = True
         self.graph.expand(logits)
         return self.graph
