@@ -81,8 +81,8 @@ ansible_facts:
   contains:
     rackllama_plans:
       description: >-
-        C(plans) by slug, C(parameters) for each model's Modelfile by slug, the C(environment) for the engine, the
-        C(swap_gib) without which one does not fit, and how many C(gpus) there are. Empty with O(mode=none).
+        C(plans) by slug, C(parameters) for each model's Modelfile by slug, the C(environment) for the engine, and
+        how many C(gpus) there are. Empty with O(mode=none).
       type: dict
       returned: always
 report:
@@ -98,6 +98,8 @@ from ansible_collections.rackllama.llm.plugins.module_utils.models.packed_header
 from ansible_collections.rackllama.llm.plugins.module_utils.module import failing_clearly
 from ansible_collections.rackllama.llm.plugins.module_utils.program import tokens_from
 from ansible_collections.rackllama.llm.plugins.module_utils.proxies import behind
+
+SHORTEST_SECRET = 16
 
 
 def main() -> None:
@@ -126,6 +128,8 @@ def main() -> None:
             tokens = tokens_from({"HF_TOKEN": given["hub_token"]})
             wanted = [wanted_model({**model, "store": given["models_dir"]}) for model in unread]
             headers = {model.slug: packed_headers(model, tokens) for model in wanted}
+    # What is masked in the answer would be masked in headers too: no secret is as short as a region or a number.
+    module.no_log_values = {value for value in module.no_log_values if len(value) >= SHORTEST_SECRET}
     module.exit_json(changed=False, hardware=hardware, headers=headers)
 
 

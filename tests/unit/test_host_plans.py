@@ -84,7 +84,13 @@ def test_what_does_not_fit_is_told_nothing_and_by_how_much_it_does_not():
     assert "a quantization of at most" in check.remedy
     assert told_to(plans, DENSE) == {}
     assert plans.environment == {}
-    assert plans.swap_gib >= 3
+
+
+def test_only_those_gpus_are_planned_that_the_engine_may_see():
+    one = plan_host(CARDS, [declared(DENSE)], Told(environment={"CUDA_VISIBLE_DEVICES": "0"}))
+    (plan,) = one.plans.values()
+    assert len(plan.devices) == 1
+    assert "LLAMA_ARG_TENSOR_SPLIT" not in one.environment
 
 
 def test_remedies_name_knobs():
@@ -146,4 +152,4 @@ def test_settings_that_cannot_be_are_told_of_their_model(told, parameters, words
 
 
 def test_no_models_are_no_plans():
-    assert plan_host(CARDS, [], Told()).as_data() == {"plans": {}, "parameters": {}, "environment": {}, "swap_gib": 0}
+    assert plan_host(CARDS, [], Told()).as_data() == {"plans": {}, "parameters": {}, "environment": {}}

@@ -74,9 +74,37 @@ def test_what_is_no_packed_header_is_told(packed):
         unpacked(packed)
 
 
-def test_a_header_is_read_once_for_all_hosts(wanted, cache):
+def test_a_header_is_read_once_on_each_host(wanted, cache):
+    """What one host tells is believed of itself alone."""
     assert planned(wanted, cache)["ansible_facts"]["rackllama_plans"]["plans"][SLUG]["fits"]
-    assert SitePlanner("gpu2", arguments(wanted), cache).unread() == []
+    assert SitePlanner("gpu1", arguments(wanted), cache).unread() == []
+    assert SitePlanner("gpu2", arguments(wanted), cache).unread() == [SLUG]
+
+
+def test_headers_that_are_not_those_of_the_shards_are_told_each_time(wanted, cache):
+    packed = packed_headers(wanted, {})["headers"]
+    for sent in ([], packed * 2):
+        for _ in range(2):
+            planner = SitePlanner("gpu1", arguments(wanted), cache)
+            assert planner.unread() == [SLUG]
+            answer = planner.answer(HARDWARE, {SLUG: {"headers": sent}})
+            assert f"a host sent {len(sent)} headers of a model of 1 shards" in answer["msg"]
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(wanted, tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    closed = HeaderCache(tmp_path / "file" / "headers")
+    assert planned(wanted, closed)["ansible_facts"]["rackllama_plans"]["plans"][SLUG]["fits"]
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [({"parallel": "auto"}, "ollama_num_parallel"), ({"reserve": 8192}, "rackllama_plan_reserve")],
+)
+def test_knobs_that_are_none_are_named_and_do_not_matter_where_nothing_is_planned(wanted, cache, given, told):
+    with pytest.raises(RackllamaError, match=told):
+        SitePlanner("gpu1", arguments(wanted, **given), cache)
+    assert SitePlanner("gpu1", arguments(wanted, mode="none", **given), cache).plans_nothing
 
 
 def test_a_damaged_file_of_the_cache_is_read_anew(wanted, cache):
@@ -116,14 +144,13 @@ def test_what_does_not_fit_is_a_warning_where_plans_are_advisory(wanted, cache):
     assert "does not fit" in answer["warnings"][0]
     facts = answer["ansible_facts"]["rackllama_plans"]
     assert (facts["parameters"], facts["environment"]) == ({SLUG: {}}, {})
-    assert facts["swap_gib"] > 0
 
 
 def test_nothing_planned_leaves_nothing_of_an_earlier_plan(wanted, cache):
     planner = SitePlanner("gpu1", arguments(wanted, mode="none"), cache)
     assert planner.plans_nothing
     facts = planner.nothing()["ansible_facts"]["rackllama_plans"]
-    assert facts == {"plans": {}, "parameters": {}, "environment": {}, "swap_gib": 0, "gpus": 0}
+    assert facts == {"plans": {}, "parameters": {}, "environment": {}, "gpus": 0}
 
 
 def test_a_header_that_cannot_be_read_is_told_of_its_model(wanted, cache, tmp_path):

@@ -10,7 +10,7 @@ from rackllama.host.report import Check
 WEIGHTS = "/var/lib/ollama/models/blobs/sha256-d0bd"
 START = (
     'time=2026-11-22T19:13:42.935Z level=INFO source=llama_server.go:433 msg="starting llama-server" '
-    'cmd="/opt/ollama/0.33.0/lib/ollama/llama-server --model {} --port 45449 --host 127.0.0.1 -c 4096 -np 1"'
+    'cmd="/opt/ollama/0.33.0/lib/ollama/llama-server --model {} --port 45449 --host 127.0.0.1 -c 8192 -np 2"'
 )
 # As Ollama 0.33 has it in its journal, of Gemma 3 270M on a host without GPUs.
 ON_HOST = """\
@@ -55,6 +55,8 @@ PLAN = {
     "devices": [],
     "host": device(236, 27, 23),
     "serving": {"context": 8192, "parallel": 2},
+    "max_context": 32768,
+    "remedies": [],
 }
 
 
@@ -135,6 +137,24 @@ def test_a_loaded_model_has_the_context_that_was_planned(monkeypatch):
     right, wrong = ({"name": "gemma", "context_length": length} for length in (4096, 2048))
     assert [check.ok for check in plan_checks("gemma", PLAN, StandIn(right), WEIGHTS)] == [True, True]
     assert [check.ok for check in plan_checks("gemma", PLAN, StandIn(wrong), WEIGHTS)] == [False, True]
+
+
+def test_another_model_with_the_same_weights_is_not_compared():
+    """As is one that somebody asked for another context."""
+    lines = [START.format(WEIGHTS), *ON_HOST, START.format(WEIGHTS).replace("-c 8192", "-c 65536"), *ON_GPUS]
+    assert loading_of(lines, WEIGHTS, 8192) == loading(ON_HOST)
+    assert loading_of(lines[-len(ON_GPUS) - 1 :], WEIGHTS, 8192) is None
+
+
+def test_weights_that_are_made_anew_from_pages_of_the_file_are_no_part_of_the_comparison():
+    mapped = [line.replace("   CPU model", "CPU_Mapped model") for line in ON_HOST]
+    (check,) = memory_checks("gemma", PLAN, loading(mapped))
+    assert check.ok, check
+
+
+def test_a_plan_of_another_version_is_not_compared():
+    (check,) = plan_checks("gemma", {"fits": True}, StandIn(), WEIGHTS)
+    assert (check.ok, check.found) == (True, "not told: the plan is of another version")
 
 
 def test_a_journal_that_has_forgotten_is_no_fault(monkeypatch):

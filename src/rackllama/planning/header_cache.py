@@ -1,15 +1,17 @@
-"""Headers of models on the controller, so that each is read once, whichever hosts serve it."""
+"""Headers of models on the controller, so that each host reads them once."""
 
+import contextlib
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from rackllama.host.errors import RackllamaError
+from rackllama.host.files import write_atomically
 from rackllama.host.lander.gguf import GgufError, Header
+from rackllama.host.lander.layout import is_split, require_one_model
 from rackllama.host.models.packed_headers import unpacked
 from rackllama.paths import cache_dir
 
@@ -20,26 +22,36 @@ class HeaderCache:
 
     folder: Path
 
-    def get(self, shards: Sequence[Mapping[str, Any]]) -> list[Header] | None:
-        """The headers of the model of these shards; None where they are not there, or damaged."""
+    def get(self, host: str, shards: Sequence[Mapping[str, Any]]) -> list[Header] | None:
+        """The headers of the model of these shards, as that host told them; None where there are none, or damaged."""
         try:
-            packed = json.loads(self._path(shards).read_text("utf-8"))
-            return [unpacked(one) for one in packed]
-        except (OSError, ValueError, TypeError, GgufError):
+            return opened(json.loads(self._path(host, shards).read_text("utf-8")), shards)
+        except (OSError, ValueError, TypeError, RackllamaError):
             return None
 
-    def keep(self, shards: Sequence[Mapping[str, Any]], packed: Sequence[Mapping[str, Any]]) -> list[Header]:
-        """Keep the headers of a model, and give them. Raises GgufError where one is none."""
-        headers = [unpacked(one) for one in packed]
-        self.folder.mkdir(parents=True, exist_ok=True)
-        descriptor, temporary = tempfile.mkstemp(dir=self.folder)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            json.dump(list(packed), file)
-        Path(temporary).replace(self._path(shards))
+    def keep(self, host: str, shards: Sequence[Mapping[str, Any]], packed: Sequence[Mapping[str, Any]]) -> list[Header]:
+        """Keep the headers of a model where that can be, and give them. Raises GgufError where these are none."""
+        headers = opened(packed, shards)
+        # Without a folder to write to, they are read again the next time.
+        with contextlib.suppress(OSError):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._path(host, shards), json.dumps(list(packed)), mode=0o600)
         return headers
 
-    def _path(self, shards: Sequence[Mapping[str, Any]]) -> Path:
-        return self.folder / sha256(" ".join(shard["sha256"] for shard in shards).encode()).hexdigest()
+    def _path(self, host: str, shards: Sequence[Mapping[str, Any]]) -> Path:
+        """A host is believed of itself alone: what it tells is no other's plan."""
+        told = " ".join([host, *(shard["sha256"] for shard in shards)])
+        return self.folder / sha256(told.encode()).hexdigest()
+
+
+def opened(packed: Sequence[Mapping[str, Any]], shards: Sequence[Mapping[str, Any]]) -> list[Header]:
+    """The headers of all shards in order, or the one of the landed model. Raises GgufError."""
+    if len(packed) not in {1, len(shards)}:
+        raise GgufError(f"a host sent {len(packed)} headers of a model of {len(shards)} shards")
+    headers = [unpacked(one) for one in packed]
+    if is_split(headers):
+        require_one_model(headers)
+    return headers
 
 
 def default_header_cache() -> HeaderCache:

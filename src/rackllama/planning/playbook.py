@@ -6,7 +6,6 @@ from typing import Any
 
 from rackllama.host.errors import RackllamaError
 from rackllama.host.lander.gguf import Header
-from rackllama.host.lander.layout import is_split, require_one_model
 from rackllama.host.report import Check, failed, in_words, report
 from rackllama.planning.hardware import from_description
 from rackllama.planning.header_cache import HeaderCache, default_header_cache
@@ -33,9 +32,9 @@ class SitePlanner:
         self._host = host
         self._mode = _mode(arguments.get("mode", Mode.ENFORCED))
         self._models = list(arguments["models"])
-        self._told = _told(arguments)
+        self._told = Told() if self._mode is Mode.NONE else _told(arguments)
         self._cache = cache or default_header_cache()
-        self._headers = {model["slug"]: self._cache.get(model["shards"]) for model in self._models}
+        self._headers = {model["slug"]: self._cache.get(host, model["shards"]) for model in self._models}
 
     @property
     def plans_nothing(self) -> bool:
@@ -89,10 +88,7 @@ class SitePlanner:
     def _read(self, model: Mapping[str, Any], told: Mapping[str, Any]) -> list[Header]:
         if "problem" in told:
             raise RackllamaError(told["problem"], f"{told['remedy']}; or plan nothing, with rackllama_plan: none")
-        headers = self._cache.keep(model["shards"], told["headers"])
-        if is_split(headers):
-            require_one_model(headers)
-        return headers
+        return self._cache.keep(self._host, model["shards"], told["headers"])
 
 
 def _mode(given: Any) -> Mode:
@@ -105,6 +101,10 @@ def _mode(given: Any) -> Mode:
 def _told(given: Mapping[str, Any]) -> Told:
     """What the site tells of all models."""
     reserve, parallel = given.get("reserve") or {}, given.get("parallel")
+    if not isinstance(reserve, Mapping):
+        raise RackllamaError(f"rackllama_plan_reserve is {reserve!r}", "give a mapping, as {host_mib: 8192}")
+    if parallel is not None and not (str(parallel).isdecimal() and int(parallel)):
+        raise RackllamaError(f"ollama_num_parallel is {parallel!r}", "give a number, or leave it out")
     known, cache_type = vars(Reserve()), given.get("kv_cache_type") or Told.cache_type
     if cache_type not in CACHE_TYPES:
         raise RackllamaError(f"ollama_kv_cache_type is {cache_type!r}", f"use one of: {', '.join(CACHE_TYPES)}")

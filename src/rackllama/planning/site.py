@@ -17,6 +17,7 @@ from rackllama.planning.shape import ModelShape
 from rackllama.planning.words import amount
 
 # What the site may set itself, and the plan then takes as given.
+VISIBLE = "CUDA_VISIBLE_DEVICES"
 EXPERTS, SPLIT, SPREAD = "LLAMA_ARG_N_CPU_MOE", "LLAMA_ARG_TENSOR_SPLIT", "OLLAMA_SCHED_SPREAD"
 # The planner's remedies name options of `rackllama plan`; in a playbook these are knobs.
 KNOBS = (
@@ -63,20 +64,23 @@ class HostPlans:
     plans: Mapping[str, Plan]
     parameters: Mapping[str, Mapping[str, Any]]
     environment: Mapping[str, str]
-    swap_gib: int
     checks: Sequence[Check]
 
     def as_data(self) -> dict[str, Any]:
         """Plain data for roles."""
         return {
-            "plans": {slug: plan.as_data() for slug, plan in self.plans.items()},
+            "plans": {slug: _kept(plan) for slug, plan in self.plans.items()},
             "parameters": {slug: dict(parameters) for slug, parameters in self.parameters.items()},
             "environment": dict(self.environment),
-            "swap_gib": self.swap_gib,
         }
 
 
-NONE = HostPlans({}, {}, {}, 0, ())
+def _kept(plan: Plan) -> dict[str, Any]:
+    """What a host keeps of a plan: not what hangs on rates, which move from one converge to another."""
+    return {name: value for name, value in plan.as_data().items() if name not in {"landing", "load_seconds"}}
+
+
+NONE = HostPlans({}, {}, {}, ())
 
 
 def plan_host(host: Hardware, models: Sequence[DeclaredModel], told: Told) -> HostPlans:
@@ -85,6 +89,7 @@ def plan_host(host: Hardware, models: Sequence[DeclaredModel], told: Told) -> Ho
     How a model is split over GPUs, and which experts stay on the host, an Ollama can be told only for all its models.
     Where their plans differ in that, all are planned as a Modelfile can tell it: in whole layers.
     """
+    host = _visible(host, told.environment.get(VISIBLE))
     if not told.parallel:
         told = replace(told, parallel=max((int(model.data["parallel"]) for model in models), default=1))
     planned = [_Planned.of(model, host, told) for model in models]
@@ -98,9 +103,16 @@ def plan_host(host: Hardware, models: Sequence[DeclaredModel], told: Told) -> Ho
         plans=plans,
         parameters={slug: _parameters(made[slug].plan, host) for slug in plans},
         environment=environment,
-        swap_gib=max((-(-plan.swap_mib // 1024) for plan in plans.values()), default=0),
         checks=[*(one.check for one in planned), *_together(host, list(plans.values()), told.reserve)],
     )
+
+
+def _visible(host: Hardware, numbers: str | None) -> Hardware:
+    """The host with those GPUs that the site lets its engine see, in their order; all where it tells none by number."""
+    given = [] if numbers is None else [number.strip() for number in numbers.split(",")]
+    if not all(number.isdecimal() and int(number) < len(host.gpus) for number in given):
+        return host
+    return replace(host, gpus=tuple(host.gpus[int(number)] for number in given)) if given else host
 
 
 @dataclass(frozen=True)
@@ -135,7 +147,7 @@ class _Planned:
                 plan = make(wanted)
         except RackllamaError as error:
             together = "settings that fit together"
-            return cls(model, None, Check(f"plan {name}", False, together, error.message, error.remedy))
+            return cls(model, None, Check(f"plan {name}", False, together, error.message, _in_knobs(error.remedy)))
         return cls(model, plan, _check(plan, own, wanted, told))
 
 

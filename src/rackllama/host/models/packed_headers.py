@@ -12,10 +12,9 @@ from ..lander import gguf
 from ..lander.gguf import GgufError, Header
 from ..lander.http_ranges import HttpSettings
 from ..lander.shards import HeaderReading, read_headers
-from .model import WantedModel, found_model
+from .model import HEADER_PATIENCE_SECONDS, WantedModel, found_model
 from .ollama_store import OllamaStore
 
-PATIENCE_SECONDS = 10.0
 TIMEOUT_SECONDS = 20.0
 
 
@@ -49,6 +48,6 @@ def _headers(wanted: WantedModel, tokens: Mapping[str, str]) -> Sequence[Tuple[H
             return [(gguf.from_file(blob), landed.size)]
         except OSError as error:
             raise RackllamaError(f"{blob} cannot be read ({error.strerror})", "see its disk: dmesg") from error
-    reading = HeaderReading(HttpSettings(tokens, TIMEOUT_SECONDS), PATIENCE_SECONDS)
+    reading = HeaderReading(HttpSettings(tokens, TIMEOUT_SECONDS), HEADER_PATIENCE_SECONDS)
     read: List[Tuple[Header, int]] = read_headers(wanted.weights.shards, reading)
     return read

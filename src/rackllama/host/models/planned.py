@@ -14,12 +14,14 @@ from ..report import Check
 from .ollama import Ollama
 
 UNIT = "ollama.service"
-START, LOAD = re.compile(r'msg="starting llama-server".* --model (\S+)'), "load_tensors: loading model tensors"
+START = re.compile(r'msg="starting llama-server".* --model (\S+)(?:.* -c (\d+)\b)?')
+LOAD = "load_tensors: loading model tensors"
 BUFFER = re.compile(r"^\S+:\s+(\S+)\s+(model|KV|compute|output|RS) buffer size\s*=\s*([\d.]+) MiB")
 OFFLOADED = re.compile(r"offloaded (\d+)/(\d+) layers to GPU")
 GPU_NUMBER = re.compile(r"^[A-Za-z]+(\d+)")  # `MTL0_Mapped` is one of MTL0
 HOST = re.compile(r"(CPU|BLAS)(_\S+)?|\S+_Host")
 MAPPED = "_Mapped"
+NEEDED = ("fits", "serving", "devices", "host", "num_gpu", "max_context", "remedies")
 PARTS = ("weights_mib", "kv_mib", "compute_mib")
 # llama-server tells what it allocates to 0.01 MiB; it needs some MiB besides, and copies that only CUDA makes.
 TOLERATED_SHARE, TOLERATED_MIB = 0.02, 16
@@ -50,21 +52,26 @@ class Loading:
 
     @property
     def host(self) -> float:
-        """MiB of the host's memory, without weights that are pages of the file."""
+        """MiB of the host's memory; without weights where they are pages of the file, or made from these anew."""
         return sum(
-            size for (name, _), size in self.buffers.items() if HOST.fullmatch(name) and not name.endswith(MAPPED)
+            size
+            for (name, kind), size in self.buffers.items()
+            if HOST.fullmatch(name) and not (self.is_mapped and kind == "model")
         )
 
 
-def loading_of(lines: Iterable[str], weights: str) -> Optional[Loading]:
-    """The last loading of the model at path `weights` of which these lines of Ollama's journal tell, if they do."""
+def loading_of(lines: Iterable[str], weights: str, context: Optional[int] = None) -> Optional[Loading]:
+    """The last loading of the model at path `weights` of which these lines of Ollama's journal tell, if they do.
+
+    One with another `context`, of all slots together, is of another model with the same weights, or of somebody's wish.
+    """
     buffers: Dict[Tuple[str, str], float] = {}
     layers: Optional[int] = None
     is_it = told = False
     for line in lines:
         started = START.search(line) if "--model" in line else None
         if started:
-            is_it = started[1] == weights
+            is_it = started[1] == weights and (None in (context, started[2]) or int(started[2]) == context)
         if not is_it or ("load_tensors:" not in line and "buffer size" not in line):
             continue
         if LOAD in line:  # what was told before, it only tried
@@ -80,6 +87,8 @@ def loading_of(lines: Iterable[str], weights: str) -> Optional[Loading]:
 
 def plan_checks(name: str, plan: Mapping[str, Any], server: Ollama, weights: str) -> List[Check]:
     """What was planned for a model that is loaded beside what its engine tells. Nothing is raised."""
+    if set(NEEDED) - set(plan):
+        return [Check(f"plan.memory {name}", True, "what was planned", "not told: the plan is of another version")]
     if not plan["fits"]:
         told = "told only: it was not expected to fit, and nothing of its plan was set"
         return [Check(f"plan.memory {name}", True, "what was planned", told)]
@@ -91,7 +100,7 @@ def plan_checks(name: str, plan: Mapping[str, Any], server: Ollama, weights: str
     found = f"{context} tokens" if context is not None else "not told: it is no longer loaded"
     converge = "converge again: playbooks/site.yml"
     checks = [Check(f"plan.context {name}", context in (None, wanted), f"{wanted} tokens", found, converge)]
-    loading = loading_of(_journal(), weights)
+    loading = loading_of(_journal(), weights, plan["serving"]["context"])
     if loading is None:
         told = "not told: the journal no longer has its loading"
         return [*checks, Check(f"plan.memory {name}", True, "what was planned", told)]
@@ -100,6 +109,7 @@ def plan_checks(name: str, plan: Mapping[str, Any], server: Ollama, weights: str
 
 def with_advice(checks: Iterable[Check], plan: Optional[Mapping[str, Any]]) -> List[Check]:
     """The checks; where an engine found no room for a model, the remedy tells what its plan has room for. Pure."""
+    plan = plan if plan and not set(NEEDED) - set(plan) else None
     return [
         replace(check, remedy=_room_in(plan)) if plan and not check.ok and NO_ROOM.search(check.found) else check
         for check in checks
