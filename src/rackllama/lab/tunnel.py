@@ -44,8 +44,8 @@ def _accept(listener: socket.socket, transport: paramiko.Transport, port: int) -
 
 
 def _pump(connection: socket.socket, channel: paramiko.Channel) -> None:
-    """Carry bytes both ways until one side closes, or goes without a word as browsers do."""
-    with suppress(OSError), connection, channel, selectors.DefaultSelector() as selector:
+    """Carry bytes both ways until one side closes, or goes without a word as browsers and ended SSH sessions do."""
+    with suppress(OSError, EOFError), connection, channel, selectors.DefaultSelector() as selector:
         selector.register(connection, selectors.EVENT_READ, channel)
         selector.register(channel, selectors.EVENT_READ, connection)
         while True:
