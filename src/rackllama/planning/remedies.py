@@ -32,7 +32,14 @@ def remedies(search: Search, fit: Fit, is_classic: bool) -> Iterator[str]:
             yield f"a quantization of at most {amount(left)} of weights, where this one has {amount(weights)}"
 
 
-def _cache_type(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
+def _cache_can_help(fit: Fit) -> bool:
+    """Whether cache and computing take as much as lacks: nothing that makes these smaller helps otherwise."""
+    return fit.missing < sum(device.cache + device.compute for device in fit.held)
+
+
+def _cache_type(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str | None:
+    if not _cache_can_help(fit):
+        return None
     serving = search.serving
     for stored in SMALLER_CACHES:
         smaller = replace(serving, key_type=stored, value_type=stored, flash_attention=True)
@@ -43,7 +50,9 @@ def _cache_type(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str |
     return None
 
 
-def _context(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
+def _context(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str | None:
+    if not _cache_can_help(fit):
+        return None
     each = search.serving.context // search.serving.parallel // 2
     while each >= SHORTEST_CONTEXT:
         if fits(replace(search, serving=replace(search.serving, context=each * search.serving.parallel))):
@@ -58,12 +67,14 @@ def _more_gpus(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | 
         return None
     possible = MOST_GPUS - len(room.gpus)
 
-    def is_too_few(more: int) -> bool:
-        return not fits(replace(search, room=replace(room, gpus=(*room.gpus, *room.gpus[-1:] * more))))
+    def is_enough(more: int) -> bool:
+        return fits(replace(search, room=replace(room, gpus=(*room.gpus, *room.gpus[-1:] * more))))
 
-    if possible < 1 or is_too_few(possible):
+    # Few are likelier, and sooner tried.
+    tried = next((more for more in (1, 2, 4, 8, possible) if more <= possible and is_enough(more)), None)
+    if tried is None:
         return None
-    more = 1 + largest(is_too_few, possible - 1)
+    more = 1 + largest(lambda count: not is_enough(count), tried - 1)
     return f"{more} more GPU{'s' * (more > 1)} of the same kind"
 
 
