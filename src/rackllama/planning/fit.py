@@ -92,6 +92,8 @@ class Search:
             if found is not None and found.fits:
                 return found
             failed += [] if found is None else [found]
+            if found is not None and found.way is not Way.ON_GPUS and not self.may_fit():
+                break  # no other way fits either, nor lacks less
         return min(failed, key=lambda fit: fit.missing)
 
     def may_fit(self) -> bool:
