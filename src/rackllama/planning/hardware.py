@@ -79,6 +79,11 @@ class Gpu:
     free_mib: int | None = None
     usable_mib: int | None = None
 
+    @property
+    def shown_mib(self) -> int:
+        """What a program is shown of its memory, as far as anybody told."""
+        return self.memory_mib if self.usable_mib is None else self.usable_mib
+
 
 @dataclass(frozen=True)
 class Disk:

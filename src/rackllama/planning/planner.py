@@ -5,12 +5,12 @@ from dataclasses import replace
 
 from rackllama.host.errors import RackllamaError
 from rackllama.planning import kv_cache, speed
+from rackllama.planning.compute import compute_bytes
 from rackllama.planning.engine_settings import settings
 from rackllama.planning.explain import explain
 from rackllama.planning.fit import Fit, Room, Search, Way
 from rackllama.planning.graph.scheduler import Devices
-from rackllama.planning.hardware import Gpu, Hardware
-from rackllama.planning.memory import memory
+from rackllama.planning.hardware import Hardware
 from rackllama.planning.plan import MIB, DevicePlan, Landing, Plan, Rate, Reserve, Wanted
 from rackllama.planning.remedies import MOST_GPUS, remedies
 from rackllama.planning.serving import Placement, Serving
@@ -108,7 +108,7 @@ def serving_of(shape: ModelShape, wanted: Wanted) -> Serving:
 
 def room_of(hardware: Hardware, reserve: Reserve) -> Room:
     """What a model may take of a host's memory."""
-    gpus = tuple(max(0, _total_mib(gpu) - reserve.gpu_mib) * MIB for gpu in hardware.gpus)
+    gpus = tuple(max(0, gpu.shown_mib - reserve.gpu_mib) * MIB for gpu in hardware.gpus)
     host = None if hardware.ram_mib is None else max(0, hardware.ram_mib - reserve.host_mib) * MIB
     return Room(gpus, host, hardware.is_unified, all(gpu.kind == "cuda" for gpu in hardware.gpus))
 
@@ -125,29 +125,23 @@ def chosen(search: Search, wanted: Wanted) -> Fit:
     return search.spread(layers, min(wanted.experts_on_host or 0, search.shape.layers))
 
 
-def _total_mib(gpu: Gpu) -> int:
-    return gpu.memory_mib if gpu.usable_mib is None else gpu.usable_mib
-
-
 def _largest_context(search: Search, fit: Fit) -> int:
     return search.largest_context(fit.placement) // search.serving.parallel if fit.fits else 0
 
 
 def _device_plans(search: Search, fit: Fit, hardware: Hardware, reserve: Reserve) -> Iterator[DevicePlan]:
-    plain = fit.held
-    if search.room.is_cuda:
-        plain = tuple(memory(search.shape, search.serving, fit.placement, Devices(len(search.room.gpus))))
+    # The same graph by the rules of devices that copy nothing.
+    plain = compute_bytes(search.shape, search.serving, fit.placement, Devices(len(search.room.gpus)))
     for gpu, held, without in zip(hardware.gpus, fit.held[:-1], plain[:-1], strict=True):
-        whole = _total_mib(gpu)
         yield DevicePlan(
             name=gpu.name,
-            total_mib=whole,
+            total_mib=gpu.shown_mib,
             weights_mib=mib(held.weights),
             kv_mib=mib(held.cache),
             compute_mib=mib(held.compute),
-            cuda_only_mib=mib(max(0, held.compute - without.compute)),
+            cuda_only_mib=mib(max(0, held.compute - without)),
             reserved_mib=reserve.gpu_mib,
-            free_mib=whole - reserve.gpu_mib - mib(held.all),
+            free_mib=gpu.shown_mib - reserve.gpu_mib - mib(held.all),
             layers=held.layers,
         )
 

@@ -21,7 +21,7 @@ def remedies(search: Search, fit: Fit, is_classic: bool) -> Iterator[str]:
     def fits(changed: Search) -> bool:
         return changed.may_fit() and changed.best(is_classic).fits
 
-    for kind in (_cache_type, _context, _more_gpus, _more_ram):
+    for kind in (*((_cache_type, _context) if _cache_can_help(fit) else ()), _more_gpus, _more_ram):
         told = kind(search, fit, fits)
         if told:
             yield told
@@ -37,9 +37,7 @@ def _cache_can_help(fit: Fit) -> bool:
     return fit.missing < sum(device.cache + device.compute for device in fit.held)
 
 
-def _cache_type(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str | None:
-    if not _cache_can_help(fit):
-        return None
+def _cache_type(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
     serving = search.serving
     for stored in SMALLER_CACHES:
         smaller = replace(serving, key_type=stored, value_type=stored, flash_attention=True)
@@ -50,9 +48,7 @@ def _cache_type(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str
     return None
 
 
-def _context(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str | None:
-    if not _cache_can_help(fit):
-        return None
+def _context(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
     each = search.serving.context // search.serving.parallel // 2
     while each >= SHORTEST_CONTEXT:
         if fits(replace(search, serving=replace(search.serving, context=each * search.serving.parallel))):

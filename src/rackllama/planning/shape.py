@@ -27,12 +27,11 @@ TESTED_ARCHITECTURES = ("deepseek2", "gemma3", "llama", "qwen2", "qwen3", "qwen3
 class Mla:
     """Multi-head latent attention: what is cached of a token is one vector of `lora + rope` elements, for all heads.
 
-    `key_length` and `value_length` are those of a head once unfolded. `query_lora` is 0 where queries are not folded.
+    `key_length` and `value_length` are those of a head once unfolded.
     """
 
     lora: int
     rope: int
-    query_lora: int
     key_length: int
     value_length: int
 
@@ -70,14 +69,11 @@ class ModelShape:
     key_length: int
     value_length: int
     rope: int
-    feed_forward: tuple[int, ...]
     experts: int = 0
     experts_used: int = 0
     shared_experts: int = 0
-    expert_feed_forward: int = 0
     expert_weights_norm: bool = True
     expert_weights_scale: float = 0.0
-    leading_dense: int = 0
     window: int = 0
     windowed: tuple[bool, ...] = ()
     mla: Mla | None = None
@@ -196,16 +192,13 @@ def read_shape(headers: Header | Sequence[Header]) -> ModelShape:
         key_length=key_length,
         value_length=value_length,
         rope=rope,
-        feed_forward=first.per_layer("feed_forward_length", layers, [0] * layers),
         experts=experts,
         experts_used=used,
         shared_experts=first.number("expert_shared_count", 0),
-        expert_feed_forward=first.number("expert_feed_forward_length", 0),
         expert_weights_norm=bool(
             first.header.get(f"{first.architecture}.expert_weights_norm", first.architecture not in _UNNORMALISED)
         ),
         expert_weights_scale=first.real("expert_weights_scale", 0.0),
-        leading_dense=first.number("leading_dense_block_count", 0),
         window=window,
         windowed=_windowed(first, layers, window),
         mla=mla,
@@ -300,7 +293,6 @@ def _mla(told: _Metadata, rope: int) -> Mla | None:
     return Mla(
         lora=told.number("attention.kv_lora_rank"),
         rope=rope,
-        query_lora=told.number("attention.q_lora_rank", 0),
         key_length=told.number("attention.key_length_mla"),
         value_length=told.number("attention.value_length_mla"),
     )

@@ -12,7 +12,7 @@ from rackllama.host.errors import RackllamaError
 from rackllama.host.report import Check
 from rackllama.planning.hardware import Hardware
 from rackllama.planning.plan import MIB, DevicePlan, Plan, Reserve, Wanted
-from rackllama.planning.planner import make_plan
+from rackllama.planning.planner import make_plan, room_of
 from rackllama.planning.shape import ModelShape
 from rackllama.planning.words import amount
 
@@ -270,8 +270,8 @@ def _together(host: Hardware, plans: Sequence[Plan], reserve: Reserve) -> Iterat
         return
     gpus = sum(_held_mib(plan.devices) for plan in plans)
     memory = sum(_held_mib([plan.host]) for plan in plans)
-    room = sum(max(0, (gpu.usable_mib or gpu.memory_mib) - reserve.gpu_mib) for gpu in host.gpus)
-    fits = gpus <= room and (host.ram_mib is None or memory <= host.ram_mib - reserve.host_mib)
+    room = room_of(host, reserve)
+    fits = gpus * MIB <= sum(room.gpus) and (room.host is None or memory * MIB <= room.host)
     what = (
         f"{amount(gpus * MIB)} on GPUs and {amount(memory * MIB)} of memory" if host.gpus else f"{amount(memory * MIB)}"
     )
