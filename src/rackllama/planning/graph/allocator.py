@@ -6,8 +6,9 @@ place. The highest address ever used is what a device has to hold. Rules: llama.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from rackllama.planning.graph.tensor import IN_PLACE_OPS, Tensor
+from rackllama.planning.graph.tensor import IN_PLACE_OPS, Tensor, Use
 
 _ENDLESS = 2**62
 
@@ -51,19 +52,7 @@ class Arena:
                     del self.blocks[left + 1]
 
 
-@dataclass(slots=True)
-class _Use:
-    """What is known of one tensor while the graph is gone through."""
-
-    children: int = 0
-    views: int = 0
-    device: int = 0
-    offset: int = 0
-    is_held: bool = False
-
-
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """One tensor of a graph, and the device that has it. `only_keeps` says that it stands for a wait, not for work."""
 
     tensor: Tensor
@@ -86,21 +75,14 @@ def peaks(leafs: Sequence[Step], steps: Sequence[Step], alignments: Sequence[int
 class _Walk:
     def __init__(self, arenas: list[Arena]) -> None:
         self.arenas = arenas
-        self.uses: dict[int, _Use] = {}
-
-    def use(self, tensor: Tensor) -> _Use:
-        found = self.uses.get(id(tensor))
-        if found is None:
-            found = self.uses[id(tensor)] = _Use()
-        return found
 
     def count(self, step: Step) -> None:
         """Who will need what; inputs get their place first, so that nothing is put there before they are read."""
         tensor = step.tensor
         if tensor.root is not None and not step.only_keeps:
-            self.use(tensor.root).views += 1
+            tensor.root.use.views += 1
         for source in tensor.sources:
-            self.use(source).children += 1
+            source.use.children += 1
             if source.is_input:
                 self.hold(source, step.device)
 
@@ -110,12 +92,12 @@ class _Walk:
             self.hold(source, step.device)
         self.hold(step.tensor, step.device)
         for source in step.tensor.sources:
-            use = self.use(source)
+            use = source.use
             use.children -= 1
             if use.children or use.views:
                 continue
             if source.root is not None:
-                root = self.use(source.root)
+                root = source.root.use
                 root.views -= 1
                 if not root.views and not root.children and root.is_held:
                     self._release(source.root, root)
@@ -124,7 +106,7 @@ class _Walk:
 
     def hold(self, tensor: Tensor, device: int) -> None:
         """A place for a tensor that has none yet: that of an operand, if it may have it, or a new one."""
-        use = self.use(tensor)
+        use = tensor.use
         if tensor.device is not None or tensor.root is not None or use.is_held:
             return
         use.is_held = True
@@ -132,10 +114,10 @@ class _Walk:
             return
         use.device, use.offset = device, self.arenas[device].take(tensor.size)
 
-    def _take_over(self, tensor: Tensor, use: _Use) -> bool:
+    def _take_over(self, tensor: Tensor, use: Use) -> bool:
         """Whether it got the bytes of an operand that is its own, looks the same, and is needed by nobody else."""
         for source in tensor.sources:
-            held = self.use(source)
+            held = source.use
             if (
                 held.is_held
                 and not source.is_output
@@ -148,7 +130,7 @@ class _Walk:
                 return True
         return False
 
-    def _release(self, tensor: Tensor, use: _Use) -> None:
+    def _release(self, tensor: Tensor, use: Use) -> None:
         if not tensor.is_output:
             self.arenas[use.device].give(use.offset, tensor.size)
             use.is_held = False

@@ -4,7 +4,7 @@ Work goes where its weights lie, then spreads to neighbours, GPUs first. What a 
 to it at the beginning of its next stretch of work. Rules: llama.cpp, ggml/src/ggml-backend.cpp.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -69,54 +69,56 @@ class Split:
 
 def steps(graph: Graph, devices: Devices) -> tuple[list[Step], list[Step]]:
     """The leafs and the tensors in the order in which memory is handed out, each with its device."""
-    placed = _placed(graph, devices)
+    _place(graph, devices)
     if devices.unpacks_cache:
-        _unpack_caches(graph, devices, placed)
-    splits, inputs = _split(graph, devices, placed)
-    ordered = [step for split in splits for step in _steps_of(split, placed)]
+        _unpack_caches(graph, devices)
+    splits, inputs = _split(graph, devices)
+    ordered = [step for split in splits for step in _steps_of(split)]
     leafs: list[Step] = []
     if devices.copies > 1:
-        copied = [(source, placed[id(source)]) for source in inputs]
-        leafs = [Step(other, device) for source, device in copied for other in _copies(source, devices.copies)]
+        leafs = [Step(other, _device(source)) for source in inputs for other in _copies(source, devices.copies)]
         for split in splits:
             for _, copy in split.copied:
                 leafs += [
                     Step(copy, split.device),
                     *(Step(other, split.device) for other in _copies(copy, devices.copies)),
                 ]
-    leafs += [Step(tensor, placed[id(tensor)]) for tensor in graph.leafs]
+    leafs += [Step(tensor, _device(tensor)) for tensor in graph.leafs]
     return leafs, ordered
 
 
-def _placed(graph: Graph, devices: Devices) -> dict[int, int]:
-    """The device of each tensor, by its identity."""
-    placed: dict[int, int] = {}
+def _place(graph: Graph, devices: Devices) -> None:
+    """Give each tensor its device."""
     for tensor in graph.leafs:
-        device = devices.host if tensor.is_input else tensor.device
-        if device is not None:
-            placed[id(tensor)] = device
+        tensor.placed = devices.host if tensor.is_input else tensor.device
     for tensor in graph.nodes:
-        device = _by_operands(tensor, devices)
-        if device is not None:
-            placed[id(tensor)] = device
+        tensor.placed = _by_operands(tensor, devices)
     working = [tensor for tensor in graph.nodes if tensor.op is not Op.VIEW]
-    for order in (working, working[::-1]):
-        _spread(order, placed, lambda device: device != devices.host)
-    for order in (working, working[::-1]):
-        _spread(order, placed, lambda _: True)
+    gpus = range(devices.host)
+    everything = range(devices.host + 1)
+    for spreading in (gpus, everything):
+        for order in (working, working[::-1]):
+            _spread(order, spreading)
     for tensor in graph.nodes:
-        _place_with(tensor, None, placed)
+        if tensor.placed is None:
+            _place_with(tensor, None)
         for source in tensor.sources:
-            _place_with(source, tensor, placed)
-    return placed
+            if source.placed is None:
+                _place_with(source, tensor)
 
 
-def _place_with(tensor: Tensor, user: Tensor | None, placed: dict[int, int]) -> None:
+def _place_with(tensor: Tensor, user: Tensor | None) -> None:
     """What has no device yet is where the bytes are that it looks at, or else where it is used."""
-    if id(tensor) not in placed:
-        other = user if tensor.root is None or id(tensor.root) not in placed else tensor.root
-        if other is not None:
-            placed[id(tensor)] = placed[id(other)]
+    other = user if tensor.root is None or tensor.root.placed is None else tensor.root
+    if other is not None:
+        tensor.placed = other.placed
+
+
+def _device(tensor: Tensor) -> int:
+    """The device of a tensor that is placed."""
+    if tensor.placed is None:
+        raise AssertionError(f"{tensor.op} of {tensor.dims} has no device")
+    return tensor.placed
 
 
 def _by_operands(tensor: Tensor, devices: Devices) -> int | None:
@@ -143,18 +145,17 @@ def _batch(tensor: Tensor) -> int:
     return tensor.dims[1] if tensor.op is Op.NEW else prod(tensor.dims[1:])
 
 
-def _spread(order: Sequence[Tensor], placed: dict[int, int], spreads: Callable[[int], bool]) -> None:
-    """Let each device go on with what follows its work, until another one's begins."""
+def _spread(order: Sequence[Tensor], spreading: range) -> None:
+    """Let each of the devices that are `spreading` go on with what follows its work, until another one's begins."""
     device: int | None = None
     for tensor in order:
-        has = placed.get(id(tensor))
-        if has is not None:
-            device = has if spreads(has) else None
-        elif device is not None:
-            placed[id(tensor)] = device
+        if tensor.placed is not None:
+            device = tensor.placed if tensor.placed in spreading else None
+        else:
+            tensor.placed = device
 
 
-def _split(graph: Graph, devices: Devices, placed: dict[int, int]) -> tuple[list[Split], list[Tensor]]:
+def _split(graph: Graph, devices: Devices) -> tuple[list[Split], list[Tensor]]:
     """Stretches of work, and the inputs that are held several times."""
     splits: list[Split] = []
     copies: dict[tuple[int, int], Tensor] = {}
@@ -164,46 +165,44 @@ def _split(graph: Graph, devices: Devices, placed: dict[int, int]) -> tuple[list
         if tensor.op is Op.VIEW:
             (splits[-1].tensors if splits else waiting).append(tensor)
             continue
-        device = placed[id(tensor)]
-        if not splits or device != splits[-1].device or _frees_copied_weights(tensor, splits[-1], placed):
+        device = _device(tensor)
+        if not splits or device != splits[-1].device or _frees_copied_weights(tensor, splits[-1]):
             splits.append(Split(device, waiting))
             waiting = []
         split = splits[-1]
         for number, source in enumerate(tensor.sources):
             if source.is_input and devices.copies > 1:
                 inputs.setdefault(id(source), source)
-            if placed[id(source)] == device:
+            if source.placed == device:
                 continue
             if (id(source), device) not in copies:
                 copy = Tensor(source.dims, source.strides, source.type, Op.LEAF, [])
                 copy.is_input = copy.is_output = devices.copies > 1
+                copy.placed = device
                 copies[id(source), device] = copy
                 split.copied.append((source, copy))
-                placed[id(copy)] = device
             tensor.sources[number] = copies[id(source), device]
         split.tensors.append(tensor)
     return splits, list(inputs.values())
 
 
-def _frees_copied_weights(tensor: Tensor, split: Split, placed: dict[int, int]) -> bool:
+def _frees_copied_weights(tensor: Tensor, split: Split) -> bool:
     """A new stretch begins with each weight that has to be copied, so that the one before it can go."""
-    return bool(split.copied) and any(
-        source.is_weight and placed[id(source)] != split.device for source in tensor.sources
-    )
+    return bool(split.copied) and any(source.is_weight and source.placed != split.device for source in tensor.sources)
 
 
-def _steps_of(split: Split, placed: dict[int, int]) -> Iterator[Step]:
+def _steps_of(split: Split) -> Iterator[Step]:
     for source, copy in split.copied:
         waits = Tensor(source.dims, source.strides, source.type, Op.VIEW, [source], source.root or source)
-        yield Step(waits, placed[id(source)], only_keeps=True)
+        yield Step(waits, _device(source), only_keeps=True)
         yield Step(copy, split.device)
     for tensor in split.tensors:
-        yield Step(tensor, placed[id(tensor)])
+        yield Step(tensor, _device(tensor))
 
 
-def _unpack_caches(graph: Graph, devices: Devices, placed: dict[int, int]) -> None:
+def _unpack_caches(graph: Graph, devices: Devices) -> None:
     for tensor in graph.nodes:
-        if tensor.op is Op.ATTENTION and placed[id(tensor)] != devices.host:
+        if tensor.op is Op.ATTENTION and tensor.placed != devices.host:
             _, keys, values, _ = tensor.sources
             # Where values are a part of the keys, one copy serves both.
             unpacked = (keys,) if keys.root is values.root else (keys, values)
