@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from rackllama.planning.graph.scheduler import Devices
 from rackllama.planning.memory import DeviceMemory, layer_costs, memory, total
@@ -74,12 +74,17 @@ class Fit:
 
 @dataclass(frozen=True)
 class Search:
-    """A model to be placed: its shape, how it is served, and the room there is for it."""
+    """A model to be placed: its shape, how it is served, and the room there is for it.
+
+    `known` is what placements were found to hold. A search that replaces another's room or serving shares it.
+    """
 
     shape: ModelShape
     serving: Serving
     room: Room
-    _measured: dict[Placement, Fit] = field(default_factory=dict, init=False, repr=False, compare=False)
+    known: dict[tuple[Serving, Placement, Devices], tuple[DeviceMemory, ...]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def best(self, is_classic: bool = False) -> Fit:
         """The first way that fits; or, where none does, the one that fails by the least.
@@ -115,9 +120,12 @@ class Search:
 
     def measure(self, placement: Placement) -> Fit:
         """What a placement takes, to the byte, and what of it has no room."""
-        if placement not in self._measured:
-            self._measured[placement] = self._newly_measured(placement)
-        return self._measured[placement]
+        held = self._held(placement)
+        missing = sum(max(0, device.all - size) for device, size in zip(held[:-1], self.room.gpus, strict=True))
+        if self.room.host is not None:
+            on_host = total(held) if self.room.is_unified else held[-1].all
+            missing += max(0, on_host - self.room.host)
+        return Fit(way_of(self.shape, placement), placement, held, missing)
 
     def largest_context(self, placement: Placement) -> int:
         """The most tokens of context, of all slots together, that a placement has room for; 0 where it has for none."""
@@ -152,20 +160,22 @@ class Search:
         steps = low[0] + int((high[0] - low[0]) * min(parts, default=0.5))
         return max(low[0] + 1, min(steps, high[0] - 1))
 
-    def _newly_measured(self, placement: Placement) -> Fit:
-        held = memory(self.shape, self.serving, placement, self.room.devices(self.shape, placement))
-        missing = sum(max(0, device.all - size) for device, size in zip(held[:-1], self.room.gpus, strict=True))
-        if self.room.host is not None:
-            on_host = total(held) if self.room.is_unified else held[-1].all
-            missing += max(0, on_host - self.room.host)
-        return Fit(way_of(self.shape, placement), placement, tuple(held), missing)
+    def _held(self, placement: Placement) -> tuple[DeviceMemory, ...]:
+        devices = self.room.devices(self.shape, placement)
+        found = self.known.get((self.serving, placement, devices))
+        if found is None:
+            found = tuple(memory(self.shape, self.serving, placement, devices))
+            self.known[self.serving, placement, devices] = found
+        return found
 
-    def spread(self, layers: int, experts_on_host: int = 0) -> Fit:
+    def spread(self, layers: int, experts_on_host: int = 0, computing: Sequence[int] = ()) -> Fit:
         """So many layers on the GPUs, each filled to the same part of its room.
 
         What computing takes follows from the placement, which hangs on that: so it is measured until both agree.
+        `computing` is what it took on each GPU in a placement much like it.
         """
-        found = self.measure(Placement(by_shares(layers, self.room.gpus), experts_on_host))
+        near = self._shared(computing, layers, experts_on_host)[0] if computing else by_shares(layers, self.room.gpus)
+        found = self.measure(Placement(near, experts_on_host))
         computing = found.computing
         for _ in range(ROUNDS):
             counts, _ = self._shared(computing, layers, experts_on_host)
@@ -181,8 +191,11 @@ class Search:
         if self.room.gpus and is_classic:
             yield self._classic
         elif self.room.gpus:
-            yield lambda: self.spread(self.shape.layers + 1)
-            if self.shape.is_moe and not self.room.is_unified:
+            whole_may_fit = _filled(layer_costs(self.shape, self.serving, 0), self.room.gpus) is not None
+            has_experts_to_leave = self.shape.is_moe and not self.room.is_unified
+            if whole_may_fit or not has_experts_to_leave:
+                yield lambda: self.spread(self.shape.layers + 1)
+            if has_experts_to_leave:
                 yield self._experts_on_host
             yield self._layers_on_host
         yield lambda: self.measure(Placement((0,) * len(self.room.gpus)))
@@ -190,16 +203,16 @@ class Search:
     def _experts_on_host(self) -> Fit:
         """The fewest layers whose experts have to stay on the host, from the first on, as `--n-cpu-moe` counts."""
         everything = self.shape.layers + 1
-        found = self.spread(everything, self.shape.layers)
-        computing = found.computing
+        computing = self._computing_of(everything, self.shape.layers)
         kept = largest(lambda kept: self._shared(computing, everything, self.shape.layers - kept)[1], self.shape.layers)
-        for stay in range(self.shape.layers - kept, self.shape.layers):
-            found = self.spread(everything, stay)
+        for stay in range(self.shape.layers - kept, self.shape.layers + 1):
+            found = self.spread(everything, stay, computing)
             if not self._gpus_are_short(found):
                 break
+            computing = found.computing
         # What computing takes was first measured with all experts on the host, where it may be more.
         while (stay := found.placement.experts_on_host - 1) and self._shared(found.computing, everything, stay)[1]:
-            tried = self.spread(everything, stay)
+            tried = self.spread(everything, stay, found.computing)
             if self._gpus_are_short(tried):
                 break
             found = tried
@@ -207,36 +220,52 @@ class Search:
 
     def _layers_on_host(self) -> Fit | None:
         """The most layers that the GPUs have room for, the last of the model."""
-        computing = self.spread(max(1, self.shape.layers // 2)).computing
+        computing = self._computing_of(max(1, self.shape.layers // 2))
         most = max(1, largest(lambda layers: self._shared(computing, layers, 0)[1], self.shape.layers))
-        down = (self.spread(layers) for layers in range(most, 0, -1))
+        down = (self.spread(layers, computing=computing) for layers in range(most, 0, -1))
         found = next((fit for fit in down if not self._gpus_are_short(fit)), None)
         if found is None:
             return None
         while (layers := found.placement.gpu_layers + 1) <= self.shape.layers:
-            tried = self.spread(layers) if self._shared(found.computing, layers, 0)[1] else None
+            has_room = self._shared(found.computing, layers, 0)[1]
+            tried = self.spread(layers, computing=found.computing) if has_room else None
             if tried is None or self._gpus_are_short(tried):
                 break
             found = tried
         return found
 
+    def _computing_of(self, layers: int, experts_on_host: int = 0) -> list[int]:
+        """What computing takes on each GPU, told by a placement that need not fit."""
+        return self.measure(Placement(by_shares(layers, self.room.gpus), experts_on_host)).computing
+
     def _classic(self) -> Fit | None:
-        """The most layers that fit when they are shared out by the GPUs' free memory."""
+        """The most layers that fit when they are shared out by the GPUs' free memory.
 
-        def measured(layers: int) -> Fit | None:
-            placement = Placement(by_shares(layers, self.room.gpus))
-            found = self.measure(placement) if self._fits_without_computing(placement) else None
-            return None if found is None or self._gpus_are_short(found) else found
+        What computing takes in one try tells how many layers to try next, so that few tries do.
+        """
+        found: Fit | None = None
+        limit = self.shape.layers + 1
+        layers = self._most_classic([0] * len(self.room.gpus), limit)
+        while layers > (found.placement.gpu_layers if found else 0):
+            tried = self.measure(Placement(by_shares(layers, self.room.gpus)))
+            if self._gpus_are_short(tried):
+                limit = layers - 1
+            else:
+                found = tried
+            layers = self._most_classic(tried.computing, limit)
+        return found
 
-        whole = measured(self.shape.layers + 1)
-        return whole or measured(largest(lambda layers: measured(layers) is not None, self.shape.layers))
+    def _most_classic(self, computing: Sequence[int], limit: int) -> int:
+        """The most layers, up to a limit, that have room beside so many bytes of computing on each GPU."""
+        costs = layer_costs(self.shape, self.serving, 0)
 
-    def _fits_without_computing(self, placement: Placement) -> bool:
-        """Whether the GPUs have room for weights and cache alone: quickly told, and no placement fits without it."""
-        costs = layer_costs(self.shape, self.serving, 0)[-placement.gpu_layers :]
-        ends = list(accumulate(placement.layers))
-        parts = (costs[end - layers : end] for end, layers in zip(ends, placement.layers, strict=True))
-        return all(sum(part) <= size for part, size in zip(parts, self.room.gpus, strict=True))
+        def have_room(layers: int) -> bool:
+            counts = by_shares(layers, self.room.gpus)
+            ends = list(accumulate(counts, initial=len(costs) - layers))
+            parts = (sum(costs[begin:end]) for begin, end in pairwise(ends))
+            return all(sum(held) <= size for *held, size in zip(parts, computing, self.room.gpus, strict=True))
+
+        return largest(have_room, limit)
 
     def _shared(self, computing: Sequence[int], layers: int, experts_on_host: int) -> tuple[tuple[int, ...], bool]:
         """How many layers each GPU gets, the fullest as empty as can be, and whether they have room for them.
