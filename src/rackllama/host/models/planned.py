@@ -11,6 +11,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Mapping, Optional, Tuple
 
 from ..errors import RackllamaError
 from ..report import Check
+from . import allocation_failures
 from .ollama import Ollama
 
 UNIT = "ollama.service"
@@ -25,8 +26,6 @@ NEEDED = ("fits", "serving", "devices", "host", "num_gpu", "max_context", "remed
 PARTS = ("weights_mib", "kv_mib", "compute_mib")
 # llama-server tells what it allocates to 0.01 MiB; it needs some MiB besides, and copies that only CUDA makes.
 TOLERATED_SHARE, TOLERATED_MIB = 0.02, 16
-# As llama.cpp and CUDA complain.
-NO_ROOM = re.compile(r"unable to allocate|failed to allocate|cudaMalloc failed|out of memory", re.IGNORECASE)
 RELOAD = "unload it, ask it something, and verify again: ollama stop"
 
 
@@ -110,20 +109,12 @@ def plan_checks(name: str, plan: Mapping[str, Any], server: Ollama, weights: str
 def with_advice(checks: Iterable[Check], plan: Optional[Mapping[str, Any]]) -> List[Check]:
     """The checks; where an engine found no room for a model, the remedy tells what its plan has room for. Pure."""
     plan = plan if plan and not set(NEEDED) - set(plan) else None
-    return [
-        replace(check, remedy=_room_in(plan)) if plan and not check.ok and NO_ROOM.search(check.found) else check
-        for check in checks
-    ]
+    return [_advised(check, plan) if plan and not check.ok else check for check in checks]
 
 
-def _room_in(plan: Mapping[str, Any]) -> str:
-    if not plan["fits"]:
-        return "; or ".join(plan["remedies"]) or "choose a smaller model, or a larger host"
-    layers = f"num_gpu {plan['num_gpu']} and " if plan["devices"] else ""
-    return (
-        f"the plan has room for {layers}a context of {plan['max_context']}: declare no more. Where no more is "
-        "declared, others have taken memory: stop them, or leave them more with rackllama_plan_reserve"
-    )
+def _advised(check: Check, plan: Mapping[str, Any]) -> Check:
+    failure = allocation_failures.find_failure(check.found.splitlines())
+    return check if failure is None else replace(check, remedy=allocation_failures.remedy(failure, plan))
 
 
 def memory_checks(name: str, plan: Mapping[str, Any], loading: Loading) -> Iterator[Check]:

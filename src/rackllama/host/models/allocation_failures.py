@@ -1,15 +1,13 @@
-"""What to set where an engine found no room after all: from its log and the plan to a sentence. Pure.
+"""What to set where an engine found no room after all: from what it tells and the plan to a sentence. Pure.
 
 The messages are llama.cpp's, which Ollama hands on: as in the sources of llama.cpp b10488 and Ollama 0.33.
 """
 
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, Iterable, Mapping, Optional
 
-from rackllama.planning.plan import MIB, Plan
-from rackllama.planning.words import amount
-
+MIB = 2**20
 FAILURES = (
     re.compile(r"allocating (?P<mib>[\d.]+) MiB on device (?P<number>\d+): (?:cuda|hip)Malloc failed"),
     re.compile(r"failed to allocate (?P<buffer>\S+) buffer of size (?P<bytes>\d+)"),
@@ -32,15 +30,16 @@ class Failure:
     """
 
     device: str = ""
-    size: int | None = None
-    layers: int | None = None
-    context: int | None = None
+    size: Optional[int] = None
+    layers: Optional[int] = None
+    context: Optional[int] = None
 
 
-def find_failure(lines: Iterable[str]) -> Failure | None:
+def find_failure(lines: Iterable[str]) -> Optional[Failure]:
     """The first failure of an allocation which the engine did not get over; None where there is none."""
-    failed: re.Match[str] | None = None
-    layers = context = None
+    failed: Optional[re.Match[str]] = None
+    layers: Optional[int] = None
+    context: Optional[int] = None
     for line in lines:
         if TRIES_AGAIN in line:
             failed = None
@@ -56,37 +55,24 @@ def find_failure(lines: Iterable[str]) -> Failure | None:
     return Failure(device, size, layers, context)
 
 
-def advice(lines: Iterable[str], plan: Plan) -> str | None:
-    """What to set instead, in a sentence that names num_gpu and context; None where no allocation failed."""
-    failure = find_failure(lines)
-    if failure is None:
-        return None
-    return f"{_what_failed(failure)}; {_what_fits(failure, plan)}"
-
-
-def _what_failed(failure: Failure) -> str:
-    size = f" {amount(failure.size)}" if failure.size else " what it asked for"
-    return f"the engine could not allocate{size} on {failure.device or 'a device'}"
-
-
-def _what_fits(failure: Failure, plan: Plan) -> str:
-    each = plan.serving.context // plan.serving.parallel
-    num_gpu = int(plan.settings["ollama"]["parameters"]["num_gpu"])
-    if not plan.fits:
-        change = f": {' or '.join(plan.remedies)}" if plan.remedies else ""
-        return f"by the plan the model does not fit with a context of {each}{change}"
+def remedy(failure: Failure, plan: Mapping[str, Any]) -> str:
+    """What to set instead, by the plan as it lies on the host: it names num_gpu and context."""
+    if not plan["fits"]:
+        return "; or ".join(plan["remedies"]) or "choose a smaller model, or a larger host"
+    slots, num_gpu = plan["serving"]["parallel"], plan["num_gpu"]
     if failure.layers is not None and failure.layers > num_gpu:
         return f"it was told num_gpu {failure.layers}, and {num_gpu} fit: set num_gpu {num_gpu}"
-    most = max(plan.max_context, each)
-    if failure.context is not None and failure.context > most * plan.serving.parallel:
-        asked = failure.context // plan.serving.parallel
-        return f"it was told a context of {asked}, and {most} fit with num_gpu {num_gpu}: set at most {most}"
+    if failure.context is not None and failure.context > plan["max_context"] * slots:
+        asked = failure.context // slots
+        return f"it was told a context of {asked}, and {plan['max_context']} fit: set at most {plan['max_context']}"
+    layers = f"num_gpu {num_gpu} and " if plan["devices"] else ""
     return (
-        f"by the plan num_gpu {num_gpu} fits with a context of {each}: set these; where they are set, other "
-        f"programs hold memory there (nvidia-smi names them): end them, or set num_gpu {max(0, num_gpu - 1)}"
+        f"the plan has room for {layers}a context of {plan['max_context']}: declare no more. Where no more is "
+        "declared, others have taken memory (nvidia-smi names them): stop them, or leave them more with "
+        "rackllama_plan_reserve"
     )
 
 
-def _number(pattern: re.Pattern[str], line: str, known: int | None) -> int | None:
+def _number(pattern: re.Pattern[str], line: str, known: Optional[int]) -> Optional[int]:
     found = pattern.search(line)
     return int(found[1]) if found else known

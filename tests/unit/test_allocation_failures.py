@@ -1,14 +1,18 @@
 """What to set where an engine found no room after all. Lines as llama.cpp b10488 and Ollama 0.33 print them."""
 
-from dataclasses import replace
-
 import pytest
 
-from rackllama.planning.allocation_errors import Failure, advice, find_failure
-
-from .plans import R1, plan
+from rackllama.host.models.allocation_failures import Failure, find_failure, remedy
 
 MIB = 2**20
+PLAN = {
+    "fits": True,
+    "num_gpu": 33,
+    "devices": ["a GPU"],
+    "serving": {"context": 8192, "parallel": 1},
+    "max_context": 131072,
+    "remedies": [],
+}
 OF_WEIGHTS = """\
 load_tensors: offloading 32 repeating layers to GPU
 load_tensors: offloaded 33/33 layers to GPU
@@ -46,34 +50,31 @@ def test_each_way_of_saying_it_is_known(line, device):
     assert find_failure([line]).device == device
 
 
-def test_a_log_without_such_a_failure_gets_no_advice():
-    assert advice(["load_tensors: offloaded 33/33 layers to GPU", "srv  llama_server: listening"], plan()) is None
+def test_a_log_without_such_a_failure_tells_of_none():
+    assert find_failure(["load_tensors: offloaded 33/33 layers to GPU", "srv  llama_server: listening"]) is None
 
 
 def test_what_llama_cpp_got_over_is_no_failure():
-    assert (
-        find_failure([OF_WEIGHTS[2], "compute buffer allocation failed, retrying without pipeline parallelism"]) is None
-    )
+    retried = "compute buffer allocation failed, retrying without pipeline parallelism"
+    assert find_failure([OF_WEIGHTS[2], retried]) is None
 
 
 def test_too_many_layers_are_told_with_those_that_fit():
-    planned = plan(R1, "RTX4090", "384GiB")
-    fewer = {**planned.settings, "ollama": {"parameters": {"num_gpu": 7}}}
-    told = advice(OF_WEIGHTS, replace(planned, settings=fewer))
-    assert told == ("the engine could not allocate 21.0 GiB on CUDA1; it was told num_gpu 33, and 7 fit: set num_gpu 7")
+    told = remedy(find_failure(OF_WEIGHTS), {**PLAN, "num_gpu": 7})
+    assert told == "it was told num_gpu 33, and 7 fit: set num_gpu 7"
 
 
 def test_too_long_a_context_is_told_with_what_fits():
-    planned = plan()
-    assert f"it was told a context of 524288, and {planned.max_context} fit" in advice(OF_COMPUTING, planned)
+    assert "it was told a context of 524288, and 131072 fit" in remedy(find_failure(OF_COMPUTING), PLAN)
 
 
 def test_where_the_plan_was_followed_others_hold_the_memory():
-    told = advice(OF_WEIGHTS, plan())
-    assert "num_gpu 33 fits with a context of 8192" in told
-    assert "or set num_gpu 32" in told
+    told = remedy(find_failure(OF_WEIGHTS), PLAN)
+    assert "room for num_gpu 33 and a context of 131072" in told
+    assert "nvidia-smi" in told
 
 
 def test_where_nothing_fits_the_nearest_change_is_told():
-    planned = plan(R1, "RTX4090", "64GiB")
-    assert planned.remedies[0] in advice(OF_WEIGHTS, planned)
+    changes = ["1 more GPU of the same kind", "32.0 GiB more memory for the host"]
+    told = remedy(find_failure(OF_WEIGHTS), {**PLAN, "fits": False, "remedies": changes})
+    assert told == "1 more GPU of the same kind; or 32.0 GiB more memory for the host"
