@@ -57,14 +57,19 @@ def _context(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | No
     return None
 
 
-def _more_gpus(search: Search, _: Fit, fits: Callable[[Search], bool]) -> str | None:
+def _more_gpus(search: Search, fit: Fit, fits: Callable[[Search], bool]) -> str | None:
     room = search.room
     if not room.gpus or room.is_unified:
         return None
     possible = MOST_GPUS - len(room.gpus)
+    # Computing takes no less on each of more GPUs, so that many attempts are plainly in vain.
+    computing = min(fit.computing)
 
     def is_enough(more: int) -> bool:
-        return fits(replace(search, room=replace(room, gpus=(*room.gpus, *room.gpus[-1:] * more))))
+        gpus = (*room.gpus, *room.gpus[-1:] * more)
+        beside_computing = replace(room, gpus=tuple(max(0, size - computing) for size in gpus))
+        is_vain = not replace(search, room=beside_computing).may_fit()
+        return not is_vain and fits(replace(search, room=replace(room, gpus=gpus)))
 
     # Few are likelier, and sooner tried.
     tried = next((more for more in (1, 2, 4, 8, possible) if more <= possible and is_enough(more)), None)
