@@ -1,8 +1,7 @@
 """Stacks on an engine: the real `pulumi` where PATH has one, else its test double. A run says which.
 
-def test_network(stacks, moto):
-    stack = stacks("aws", environment=moto.environment)      # a copy of stacks/aws
-    assert stack.up().ok
+A test asks for `stacks`, and for `moto` where it needs AWS: `stacks("aws", environment=moto.environment)` is a stack of
+a copy of stacks/aws.
 """
 
 import tempfile

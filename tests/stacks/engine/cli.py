@@ -280,12 +280,13 @@ def _operation(kind: str) -> Any:
         state, config = context.state, context.config
         previews = [True] if kind == "preview" else [False] if context.options.skip_preview else [True, False]
         for preview in previews:
-            if not operate(kind, context.project, config, state, preview, as_json=context.options.json):
+            if not operate(kind, config, state, preview, as_json=context.options.json):
                 return FAILED
         if kind == "destroy":
             print(
                 "The resources in the stack have been deleted, but the history and configuration associated with the "
-                f"stack are still maintained. \nIf you want to remove the stack completely, run `pulumi stack rm {context.stack}`."
+                "stack are still maintained. \nIf you want to remove the stack completely, run "
+                f"`pulumi stack rm {context.stack}`."
             )
         return 0
 

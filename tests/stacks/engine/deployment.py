@@ -43,8 +43,8 @@ class Wanted:
 class Deployment:
     """One operation. `olds` is the state before; `news` has what is registered, read or refreshed since.
 
-    With `preview` nothing is made and nothing saved. `report(urn, severity, message)` takes diagnostics, `show(urn, step)`
-    each step that begins, and `save` the resources after each step that ended.
+    With `preview` nothing is made and nothing saved. `report(urn, severity, message)` takes diagnostics,
+    `show(urn, step)` each step that begins, and `save` the resources after each step that ended.
     """
 
     project: str

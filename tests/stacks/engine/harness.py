@@ -89,7 +89,8 @@ class Result:
         """What the last summary counts: created, updated, replaced, deleted, unchanged. A preview counts its plans."""
         summary = self.stdout.rpartition("Resources:\n")[2]
         counts = {f"{verb}d": int(number) for number, verb in COUNT.findall(summary)}
-        return counts | {"unchanged": int(number) for number in UNCHANGED.findall(summary)}
+        unchanged = UNCHANGED.search(summary)
+        return counts | ({"unchanged": int(unchanged[1])} if unchanged else {})
 
     @property
     def created(self) -> int:

@@ -23,10 +23,9 @@ VERBS = {
 }
 
 
-def operate(
-    kind: str, project: Project, config: StackConfig, state: StateFile, preview: bool, as_json: bool = False
-) -> bool:
+def operate(kind: str, config: StackConfig, state: StateFile, preview: bool, as_json: bool = False) -> bool:
     """Do it, or with `preview` tell what would be done; whether all went well."""
+    project = config.project
     values, secret_keys = config.checked()
     cipher = config.cipher()
     environment = {

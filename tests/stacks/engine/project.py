@@ -1,5 +1,6 @@
 """A project and the configuration of one of its stacks: Pulumi.yaml and Pulumi.<stack>.yaml."""
 
+import itertools
 import json
 import os
 import secrets
@@ -69,7 +70,8 @@ class StackConfig:
             passphrase = Path(file).read_text().strip()
         if passphrase is None:
             raise CliError(
-                "passphrase must be set with PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE environment variables"
+                "passphrase must be set with PULUMI_CONFIG_PASSPHRASE or PULUMI_CONFIG_PASSPHRASE_FILE environment "
+                "variables"
             )
         salt, _, check = self.data.get("encryptionsalt", "").partition(":")
         if salt:
@@ -94,7 +96,7 @@ class StackConfig:
         key, *rest = path.replace("[", ".").replace("]", "").replace('"', "").split(".")
         here: Any = self.data.setdefault("config", {})
         steps: list[Any] = [self.project.full(key), *(int(step) if step.isdigit() else step for step in rest)]
-        for step, following in zip(steps, steps[1:], strict=False):
+        for step, following in itertools.pairwise(steps):
             empty: Any = [] if isinstance(following, int) else {}
             if isinstance(here, list):
                 here.extend([empty] if step == len(here) else [])
@@ -145,7 +147,8 @@ class StackConfig:
             if kind and not _fits(values[key], row):
                 of = f" of '{row['items']['type']}'" if kind == "array" and "items" in row else ""
                 raise CliError(
-                    f"validating stack config: Stack '{self.stack}' with configuration key '{name}' must be of type '{kind}{of}'"
+                    f"validating stack config: Stack '{self.stack}' with configuration key '{name}' must be of type "
+                    f"'{kind}{of}'"
                 )
         return {key: as_text(value) for key, value in values.items()}, secret_keys
 

@@ -1,4 +1,4 @@
-"""Provider plugins: attached where PULUMI_DEBUG_PROVIDERS says, or started, which is done for dynamic providers only."""
+"""Provider plugins: attached where PULUMI_DEBUG_PROVIDERS says; only the one of dynamic providers is started."""
 
 import os
 import subprocess

@@ -21,7 +21,7 @@ class CliError(Exception):
 
 @dataclass(frozen=True)
 class Cipher:
-    """Encrypts by a key made of passphrase and salt. It keeps secrets out of the files of tests, and no more is asked."""
+    """Encrypts by a key made of passphrase and salt: enough to keep secrets out of the files of tests."""
 
     fernet: Fernet
 

@@ -1,4 +1,4 @@
-"""Property values as they travel: plain JSON data, where secrets and unknowns are marked as Pulumi's protocol has it."""
+"""Property values as they travel: plain JSON data, with secrets and unknowns marked as in Pulumi's protocol."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,6 @@
 """What the types of the double share: clients of one endpoint, tags, and failures as AWS words them."""
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -51,14 +52,7 @@ class Cloud:
 
     def call(self, service: str, operation: str, **arguments: Any) -> Any:
         """Call an operation, `run_instances` of `ec2`; AwsError where it fails."""
-        client = boto3.client(
-            service,
-            endpoint_url=self.endpoint,
-            region_name=self.region,
-            aws_access_key_id="testing",
-            aws_secret_access_key="testing",
-            config=Config(retries={"max_attempts": 0}),
-        )
+        client = _client(service, self.endpoint, self.region)
         name = client.meta.method_to_api_mapping[operation]
         self.fail_as_told(service, name, arguments.get("Placement", {}).get("AvailabilityZone", ""))
         try:
@@ -100,6 +94,18 @@ class Cloud:
                 return None
             raise
         return found[0] if isinstance(found, list) and found else found or None
+
+
+@functools.cache
+def _client(service: str, endpoint: str, region: str) -> Any:
+    return boto3.session.Session().client(
+        service,
+        endpoint_url=endpoint,
+        region_name=region,
+        aws_access_key_id="testing",
+        aws_secret_access_key="testing",
+        config=Config(retries={"max_attempts": 0}, max_pool_connections=64),
+    )
 
 
 def _worded(service: str, operation: str, status: int, code: str, message: str) -> AwsError:

@@ -14,8 +14,10 @@ def _instance_create(cloud: Cloud, news: Properties) -> str:
         subnet = cloud.one("ec2", "describe_subnets", "Subnets", SubnetIds=[news["subnetId"]])
         placement["AvailabilityZone"] = subnet["AvailabilityZone"]
     root = news.get("rootBlockDevice") or {}
-    disks = [{"DeviceName": "/dev/sda1", "Ebs": picked(root, "volumeSize", "volumeType", "encrypted", "iops", "throughput",
-                                                       "kmsKeyId", "deleteOnTermination")}] if root else None  # fmt: skip
+    disk = picked(
+        root, "volumeSize", "volumeType", "encrypted", "iops", "throughput", "kmsKeyId", "deleteOnTermination"
+    )
+    disks = [{"DeviceName": "/dev/sda1", "Ebs": disk}] if root else None
     profile = news.get("iamInstanceProfile")
     template = news.get("launchTemplate")
     market = news.get("instanceMarketOptions")
@@ -231,8 +233,9 @@ def _key_delete(cloud: Cloud, id_: str, _: Properties) -> None:
     cloud.call("ec2", "delete_key_pair", KeyName=id_)
 
 
-def _kept(label: str, operation: str, prefix: str, replace: set[str], required: set[str], named: bool = False) -> Kind:
+def _kept(label: str, operation: str, prefix: str, replace: set[str], required: set[str]) -> Kind:
     """What moto does not know, so that the double itself keeps it."""
+    named = "name" in replace
 
     def create(cloud: Cloud, news: Properties) -> str:
         cloud.fail_as_told("ec2", operation, news.get("availabilityZone", ""))
@@ -284,14 +287,14 @@ KINDS: dict[str, Kind] = {
         "EC2 Key Pair", _key_create, _key_read, _key_delete, {"keyName", "publicKey"}, {"publicKey"}, named=True,
     ),
     "aws:ec2/placementGroup:PlacementGroup": _kept(
-        "EC2 Placement Group", "CreatePlacementGroup", "placement-group", {"name", "strategy"}, {"strategy"}, named=True
+        "EC2 Placement Group", "CreatePlacementGroup", "placement-group", {"name", "strategy"}, {"strategy"}
     ),
     "aws:ec2/capacityReservation:CapacityReservation": _kept(
         "EC2 Capacity Reservation", "CreateCapacityReservation", "cr", {"availabilityZone", "instanceType", "tenancy"},
         {"availabilityZone", "instanceType", "instanceCount"},
     ),
     "aws:ec2/capacityBlockReservation:CapacityBlockReservation": _kept(
-        "EC2 Capacity Block Reservation", "PurchaseCapacityBlock", "cr", {"capacityBlockOfferingId", "instancePlatform"},
-        {"capacityBlockOfferingId", "instancePlatform"},
+        "EC2 Capacity Block Reservation", "PurchaseCapacityBlock", "cr",
+        {"capacityBlockOfferingId", "instancePlatform"}, {"capacityBlockOfferingId", "instancePlatform"},
     ),
 }  # fmt: skip

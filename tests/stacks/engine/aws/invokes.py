@@ -22,8 +22,8 @@ def _ami(cloud: Cloud, args: Properties) -> Properties:
     if not found:
         raise AwsError("Your query returned no results. Please change your search criteria and try again.")
     image = max(found, key=lambda row: str(row.get("CreationDate", "")))
-    return {"id": image["ImageId"], "imageId": image["ImageId"], "name": image.get("Name", ""),
-            "architecture": image.get("Architecture", ""), "rootDeviceName": image.get("RootDeviceName", "")}  # fmt: skip
+    found = camel({key: image.get(key, "") for key in ("ImageId", "Name", "Architecture", "RootDeviceName")})
+    return {"id": image["ImageId"], **found}
 
 
 def _parameter(cloud: Cloud, args: Properties) -> Properties:

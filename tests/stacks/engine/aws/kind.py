@@ -19,9 +19,9 @@ def _as_found(found: Any) -> Properties:
 class Kind:
     """How a type is made, read, changed and deleted.
 
-    `label` is how pulumi-aws calls it in its errors. `create` gives the id. `read` gives what is found, or None where it
-    is gone, which `outputs` turns into properties. `replace` are the inputs whose change needs a new resource, `required`
-    those without which it is refused, and `named` tells that it gets a name of its own where the program gives none.
+    `label` is how pulumi-aws calls it in its errors. `create` gives the id. `read` gives what is found, or None where
+    it is gone, which `outputs` turns into properties. `replace` are the inputs whose change needs a new resource,
+    `required` those without which it is refused, and `named` tells that it gets a name where the program gives none.
     """
 
     label: str

@@ -295,8 +295,8 @@ def _rule(way: str) -> Kind:
         create=create,
         read=read,
         delete=delete,
-        replace={"securityGroupId", "ipProtocol", "fromPort", "toPort", "cidrIpv4", "cidrIpv6", "referencedSecurityGroupId",
-                 "description"},  # moto cannot change a rule, so the double makes it anew
+        replace={"securityGroupId", "ipProtocol", "fromPort", "toPort", "cidrIpv4", "cidrIpv6",
+                 "referencedSecurityGroupId", "description"},  # moto cannot change a rule, so the double makes it anew
         required={"securityGroupId", "ipProtocol"},
     )  # fmt: skip
 

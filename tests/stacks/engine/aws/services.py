@@ -305,7 +305,8 @@ KINDS: dict[str, Kind] = {
         "S3 Bucket", _bucket_create, _bucket_read, _bucket_delete, {"bucket"}, update=_nothing, named=True
     ),
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": Kind(
-        "S3 Bucket Public Access Block", _block_put, _block_read, _block_delete, {"bucket"}, {"bucket"}, _again(_block_put)
+        "S3 Bucket Public Access Block", _block_put, _block_read, _block_delete, {"bucket"}, {"bucket"},
+        _again(_block_put),
     ),
     "aws:lb/loadBalancer:LoadBalancer": Kind(
         "ELBv2 Load Balancer", _balancer_create, _balancer_read, _delete_arn("delete_load_balancer", "LoadBalancerArn"),
@@ -322,8 +323,8 @@ KINDS: dict[str, Kind] = {
         "defaultActions"}, {"loadBalancerArn", "defaultActions"}, _nothing, delete_first=True,
     ),
     "aws:lb/targetGroupAttachment:TargetGroupAttachment": Kind(
-        "ELBv2 Target Group Attachment", _registered, _registered_read, _deregister, {"targetGroupArn", "targetId", "port"},
-        {"targetGroupArn", "targetId"},
+        "ELBv2 Target Group Attachment", _registered, _registered_read, _deregister,
+        {"targetGroupArn", "targetId", "port"}, {"targetGroupArn", "targetId"},
     ),
     "aws:cloudwatch/metricAlarm:MetricAlarm": Kind(
         "CloudWatch Metric Alarm", _alarm_put, _alarm_read, _alarm_delete, {"name"},
