@@ -12,6 +12,7 @@ from rackllama.lab.hosts import (
     Lab,
     Plan,
     check_devices,
+    check_maker,
     check_name,
     free_addresses,
     free_subnet,
@@ -89,6 +90,17 @@ def test_hosts_of_other_labs_are_never_touched():
     assert plan(wanted(1, made="m2"), others, SUBNET) == Plan(remove=(), create=(new,), restart=(), keep=())
 
 
+def test_a_lab_that_somebody_else_keeps_is_not_taken_over():
+    by_hand, by_stack = host(1), replace(host(1), maker="rackllama-lab/dev")
+
+    check_maker("lab", "", [by_hand, replace(by_stack, lab="other")])
+    check_maker("lab", "rackllama-lab/dev", [by_stack])
+    with pytest.raises(RackllamaError, match="lab is there already, and was made by hand"):
+        check_maker("lab", "rackllama-lab/dev", [by_stack, by_hand])
+    with pytest.raises(RackllamaError, match="the stack rackllama-lab/dev keeps it"):
+        check_maker("lab", "", [by_stack])
+
+
 def test_a_full_network_is_an_error():
     small = IPv4Network("10.9.8.0/30")
 
@@ -117,8 +129,9 @@ def test_networks_of_podman_that_are_not_up_count_as_well():
     assert networks_subnets(networks) == [IPv4Network("10.88.0.0/16")]
 
 
-def test_what_podman_prints_of_a_host_is_the_host_it_was_run_as():
-    made = host(2)
+@pytest.mark.parametrize("maker", ["", "rackllama-lab/dev"])
+def test_what_podman_prints_of_a_host_is_the_host_it_was_run_as(maker):
+    made = replace(host(2), maker=maker)
     arguments = run_arguments(made)
     labels = dict(argument.removeprefix("--label=").split("=", 1) for argument in arguments if "--label=" in argument)
 

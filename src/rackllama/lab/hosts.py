@@ -54,7 +54,10 @@ class _NotYetError(RackllamaError):
 
 @dataclass(frozen=True)
 class Host:
-    """One host of a lab. `made` is a digest of all that it was made from; `state` is podman's word for how it is."""
+    """One host of a lab. `made` is a digest of all that it was made from; `state` is podman's word for how it is.
+
+    `maker` names who else keeps the lab, such as a Pulumi stack; empty where a person made it.
+    """
 
     lab: str
     number: int
@@ -62,6 +65,7 @@ class Host:
     suite: str
     made: str
     state: str = "absent"
+    maker: str = ""
 
     @property
     def name(self) -> str:
@@ -94,7 +98,7 @@ class Lab:
                     "address": str(host.address),
                     "user": self.user,
                     "gpus": [],
-                    "roles": ["serving", "gateway"] if host.number == 1 else ["serving"],
+                    "roles": host_roles(host.number),
                 }
                 for host in self.hosts
             ]
@@ -111,11 +115,11 @@ class Plan:
     keep: tuple[Host, ...]
 
 
-def start(name: str, count: int, suite: str, devices: Sequence[str] = ()) -> Lab:
+def start(name: str, count: int, suite: str, devices: Sequence[str] = (), maker: str = "") -> Lab:
     """Have the lab `name` with `count` hosts of that Debian suite, all booted and reachable by SSH.
 
     `devices` are block devices of this machine that its one host gets. Hosts that are as wanted are left alone.
-    Raises RackllamaError for what this machine lacks or refuses.
+    Raises RackllamaError for what this machine lacks or refuses, and for a lab that another `maker` keeps.
     """
     check_name(name)
     check_devices(devices, count)
@@ -125,8 +129,10 @@ def start(name: str, count: int, suite: str, devices: Sequence[str] = ()) -> Lab
         recipe = machine_recipe(suite)
         subnet = _ensure_network()
         made = made_from(recipe.digest, devices)
-        wanted = [Host(name, number, subnet.network_address, suite, made) for number in _to(count)]
-        steps = plan(wanted, all_hosts(), subnet)
+        wanted = [Host(name, number, subnet.network_address, suite, made, maker=maker) for number in _to(count)]
+        found = all_hosts()
+        check_maker(name, maker, found)
+        steps = plan(wanted, found, subnet)
         check_room(len(steps.create), _container_folder())
         if steps.create:
             build_image(recipe)
@@ -198,11 +204,27 @@ def all_hosts() -> list[Host]:
     return parse_hosts(podman_json("ps", "--all", "--filter=label=rackllama.lab", "--format=json"))
 
 
+def host_roles(number: int) -> list[str]:
+    """The groups of a lab's host: all serve, and the first is the gateway."""
+    return ["serving", "gateway"] if number == 1 else ["serving"]
+
+
 def check_name(name: str) -> None:
     """Raise RackllamaError unless hosts can be named by appending their number to `name`."""
     if not LAB_NAME.fullmatch(name):
         raise RackllamaError(
             f"{name!r} cannot name a lab", "use lower-case letters, digits and hyphens, from a letter to a letter"
+        )
+
+
+def check_maker(name: str, maker: str, found: Iterable[Host]) -> None:
+    """Raise RackllamaError where the lab `name` is among the `found` hosts, and another maker keeps it."""
+    others = {host.maker for host in found if host.lab == name} - {maker}
+    if others:
+        keeper = others.pop()
+        raise RackllamaError(
+            f"the lab {name} is there already, and {f'the stack {keeper} keeps it' if keeper else 'was made by hand'}",
+            f"choose another name, or remove it: rackllama lab stop {name}",
         )
 
 
@@ -225,6 +247,7 @@ def parse_hosts(containers: Iterable[dict[str, Any]]) -> list[Host]:
             suite=labels["rackllama.lab.suite"],
             made=labels["rackllama.lab.made"],
             state=state,
+            maker=labels.get("rackllama.lab.maker", ""),
         )
         for labels, state in ((container["Labels"], container["State"]) for container in containers)
     ]
@@ -297,6 +320,7 @@ def run_arguments(host: Host, devices: Sequence[str] = ()) -> list[str]:
         *("run", "--detach", "--replace", "--pull=never", f"--name={host.container}", f"--hostname={host.name}"),
         *(f"--network={NETWORK}", f"--ip={host.address}", f"--mac-address={mac_address(host.address)}"),
         *(f"--label=rackllama.lab{key}={value}" for key, value in labels.items()),
+        *([f"--label=rackllama.lab.maker={host.maker}"] if host.maker else []),
         *RUN_FLAGS,
         *(f"--device={device}" for device in devices),
         # Where lsblk finds what a device is; podman hides it, as containers have no disks.

@@ -4,7 +4,8 @@ Values may be Pulumi outputs; this module needs no Pulumi, so that whoever only 
 
     {"hosts": [{"name": "gpu1", "address": "10.0.1.12", "user": "ubuntu", "gpus": ["H100-80GB"], "roles": ["serving"],
                 "via": {"kind": "session-manager", "instance": "i-0a1", "region": "us-east-1"},
-                "labels": {"provider": "aws", "zone": "us-east-1a"}, "login": {}, "console": {"kind": "aws", ...}}],
+                "labels": {"provider": "aws", "zone": "us-east-1a"}, "login": {}, "console": {"kind": "aws", ...},
+                "variables": {}}],
      "plan": {"model": "DeepSeek-R1-UD-IQ1_M", "instance": "p5.48xlarge", "fits": true, ...} or null,
      "costs": [{"what": "host gpu1, p5.48xlarge", "usd": 55.04, "unit": "hour", "survives_destroy": false, ...}]}
 """
@@ -44,6 +45,7 @@ class DescribedHost:
     `gpus` are names of the catalogue, one for each GPU; `roles` are groups of `inventory.GROUPS`. `labels` are what
     `keyed_groups` may group by. `login` may name files of this machine: `key` and `known_hosts`. `console` tells where
     its console log is read: `{"kind": "aws", "instance", "region"}`, `{"kind": "podman", "container"}` or empty.
+    `variables` are further variables of Ansible's for this host; nothing secret belongs there.
     """
 
     name: str
@@ -55,6 +57,7 @@ class DescribedHost:
     labels: Mapping[str, Any] = field(default_factory=dict)
     login: Mapping[str, Any] = field(default_factory=dict)
     console: Mapping[str, Any] = field(default_factory=dict)
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
     def as_data(self) -> dict[str, Any]:
         """As the schema has it."""
@@ -68,6 +71,7 @@ class DescribedHost:
             "labels": dict(self.labels),
             "login": dict(self.login),
             "console": dict(self.console),
+            "variables": dict(self.variables),
         }
 
 
