@@ -18,6 +18,8 @@ PARTS = {
     "land": "landing",
     "lock": "mirror",
     "plan": "planning",
+    "stack": "provision",
+    "tools": "provision",
 }
 
 

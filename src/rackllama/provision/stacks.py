@@ -1,0 +1,261 @@
+"""A Pulumi stack, driven by the CLI's own command line: up with other zones tried, the playbooks, down, what is up."""
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from rackllama.host.errors import RackllamaError
+from rackllama.lab.machine import last_lines, say
+from rackllama.lab.up import CHECKOUT
+from rackllama.provision.capacity_failures import find_shortages, remedy, words, zone_order
+from rackllama.provision.pulumi_cli import PulumiCli, find_pulumi, pulumi_environment
+from rackllama.provision.state import INSTANCE, VOLUME, Resource, resources_of
+
+PLAYBOOKS = ("playbooks/wait.yml", "playbooks/site.yml")
+
+
+class InterruptedStackError(RackllamaError):
+    """The user ended a program in the middle. It was waited for, so that it could leave things in order."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended, and all that it said where that was kept."""
+
+    code: int
+    said: str = ""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One stack of a project: its folder, its name, and what runs it."""
+
+    folder: Path
+    name: str
+    cli: PulumiCli
+    environment: Mapping[str, str] = field(repr=False)
+
+    @property
+    def project(self) -> str:
+        """The name that `rackllama stack` knows the project by: that of its folder."""
+        return self.folder.name
+
+    def __str__(self) -> str:
+        return f"{self.project} ({self.name})"
+
+    def argv(self, command: Sequence[str]) -> list[str]:
+        """The command line of a `pulumi` command about this stack."""
+        return [str(self.cli.path), *command, "--stack", self.name, "--non-interactive", "--color", "never"]
+
+    def read(self, *command: str) -> str:
+        """What a `pulumi` command prints. Raises RackllamaError with the end of what it says where it fails."""
+        done = subprocess.run(
+            self.argv(command), cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
+        )
+        if done.returncode:
+            raise RackllamaError(
+                f"`pulumi {' '.join(command)}` of the stack {self} fails: {last_lines(done.stderr or done.stdout)}",
+                f"run it in {self.folder}, with the environment that `rackllama stack env` prints, to see all of it",
+            )
+        return done.stdout
+
+    def exists(self) -> bool:
+        """Whether there is such a stack."""
+        return any(stack["name"].rsplit("/", 1)[-1] == self.name for stack in self._listed())
+
+    def select(self) -> None:
+        """Make the stack, empty, if there is none, and let plain `pulumi` in its folder mean this one."""
+        argv = [str(self.cli.path), "stack", "select", self.name, "--create", "--non-interactive", "--color", "never"]
+        done = subprocess.run(argv, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RackllamaError(
+                f"the stack {self} cannot be used: {last_lines(done.stderr)}",
+                "give the backend's login or passphrase, or unset PULUMI_BACKEND_URL and `pulumi logout` to keep state "
+                "in files of yours",
+            )
+
+    def stream(self, *command: str) -> Ended:
+        """Run a `pulumi` command, showing what it says as it comes."""
+        return run_shown(self.argv(command), self.folder, self.environment)
+
+    def outputs(self) -> dict[str, Any]:
+        """What the stack exports; secrets are masked."""
+        return dict(json.loads(self.read("stack", "output", "--json")))
+
+    def resources(self) -> list[Resource]:
+        """What is in its state."""
+        return resources_of(json.loads(self.read("stack", "export")))
+
+    def config(self) -> dict[str, Any]:
+        """The stack's configuration with its project's defaults, by key without the project's name; no secrets."""
+        entries = json.loads(self.read("config", "--json"))
+        return {
+            key.split(":", 1)[1]: entry.get("objectValue", entry.get("value"))
+            for key, entry in entries.items()
+            if key.split(":", 1)[0] == self._pulumi_project
+        }
+
+    def set_zone(self, zone: str | None) -> None:
+        """Write the zone into the stack's configuration, or take it out."""
+        self.read(*(["config", "rm", "zone"] if zone is None else ["config", "set", "zone", zone]))
+
+    @property
+    def _pulumi_project(self) -> str:
+        return str(yaml.safe_load((self.folder / "Pulumi.yaml").read_text(encoding="utf-8"))["name"])
+
+    def _listed(self) -> list[dict[str, Any]]:
+        return list_stacks(self.folder, self.cli, self.environment)
+
+
+def projects(root: Path) -> list[str]:
+    """The projects of a checkout, by name."""
+    return sorted(path.parent.name for path in (root / "stacks").glob("*/Pulumi.yaml"))
+
+
+def open_stack(project: str, name: str, root: Path, environment: Mapping[str, str]) -> Stack:
+    """The stack of that name of one of the checkout's projects, whether it exists or not.
+
+    Raises RackllamaError for a project that there is none of, and where there is no Pulumi CLI that suits.
+    """
+    if project not in projects(root):
+        raise RackllamaError(f"there is no stack {project!r}", f"choose one of: {', '.join(projects(root))}")
+    cli = find_pulumi(environment)
+    return Stack(root / "stacks" / project, name, cli, pulumi_environment(environment, cli))
+
+
+def open_stacks(root: Path, environment: Mapping[str, str]) -> list[Stack]:
+    """Every stack that there is, of every project."""
+    cli = find_pulumi(environment)
+    own = pulumi_environment(environment, cli)
+    return [
+        Stack(root / "stacks" / project, stack["name"].rsplit("/", 1)[-1], cli, own)
+        for project in projects(root)
+        for stack in list_stacks(root / "stacks" / project, cli, own)
+    ]
+
+
+def list_stacks(folder: Path, cli: PulumiCli, environment: Mapping[str, str]) -> list[dict[str, Any]]:
+    """What `pulumi stack ls` tells of a project's stacks. Raises RackllamaError where the backend cannot be asked."""
+    argv = [str(cli.path), "stack", "ls", "--json", "--non-interactive"]
+    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RackllamaError(
+            f"the stacks of {folder.name} cannot be listed: {last_lines(done.stderr)}",
+            "make `pulumi whoami` work, or `pulumi logout` to keep state in files of yours",
+        )
+    return list(json.loads(done.stdout))
+
+
+def bring_up(stack: Stack) -> None:
+    """`pulumi up`, again in the next of the configured `zones` where AWS has no capacity in one.
+
+    Raises RackllamaError where it fails otherwise, and where no zone is left: the configuration is then as it was.
+    """
+    config = stack.config()
+    order = zone_order(config.get("zones") or [], config.get("zone"))
+    before = stack.resources()
+    tried: list[str] = []
+    for zone in order or [""]:
+        if tried:
+            say(f"\ntrying {zone} instead")
+            stack.set_zone(zone)
+        ended = stack.stream("up", "--yes", "--skip-preview")
+        if ended.code == 0:
+            return
+        shortages = find_shortages(ended.said)
+        if not shortages:
+            raise RackllamaError(
+                f"`pulumi up` of the stack {stack} failed, as it says above; what was made before is in its state",
+                f"mend it and run again: rackllama stack up {stack.project}; or remove it all: rackllama stack down "
+                f"{stack.project}",
+            )
+        tried.append(zone)
+        say(f"\n{words(shortages, zone)}")
+        tied = tied_to_zone(before, stack.resources())
+        if tied or not all(shortage.meaning.elsewhere for shortage in shortages):
+            break
+    if len(tried) > 1:
+        stack.set_zone(config.get("zone"))
+    others = [zone for zone in order if zone not in tried]
+    held = f"; {', '.join(others)} not tried, as {tied} would be moved there" if tied and others else ""
+    raise RackllamaError(
+        f"no capacity for the stack {stack} in {', '.join(filter(None, tried)) or 'its zone'}{held}",
+        remedy(shortages) + ("" if order else "; or name zones to try: pulumi config set --path 'zones[0]' ZONE"),
+    )
+
+
+def tied_to_zone(before: Sequence[Resource], after: Sequence[Resource]) -> str:
+    """What another zone would take from this one: a host that was there before, or a volume. Empty where nothing."""
+    hosts = {resource.urn for resource in before if resource.type == INSTANCE}
+    tied = [resource.name for resource in after if resource.type == VOLUME or resource.urn in hosts]
+    return ", ".join(tied)
+
+
+def converge(stack: Stack, root: Path = CHECKOUT) -> None:
+    """Wait for the stack's hosts and run playbooks/site.yml on them. Raises RackllamaError where that fails."""
+    inventory = inventory_of(stack.project)
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, *PLAYBOOKS]
+    environment = {**stack.environment, "RACKLLAMA_STACK": stack.name}
+    ended = run_shown(argv, root, environment, keep=False)
+    if ended.code:
+        raise RackllamaError(
+            f"the hosts of the stack {stack} are up, and their converge failed as told above",
+            f"mend it and run again: rackllama stack up {stack.project}; or only the playbook: "
+            f"RACKLLAMA_STACK={stack.name} ansible-playbook -i {inventory} playbooks/site.yml",
+        )
+
+
+def inventory_of(project: str) -> str:
+    """The inventory that reads a project's stacks: the one that is not the stack-less lab's."""
+    return f"inventories/{'lab_stack' if project == 'lab' else project}"
+
+
+def run_shown(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *, keep: bool = True) -> Ended:
+    """Run a program, showing what it says as it comes, and keeping it as well; without `keep` it has the terminal.
+
+    Ctrl-C reaches the program from the terminal, and ends it its own way: it is waited for, and then
+    InterruptedStackError is raised.
+    """
+    said = []
+    with (
+        _interrupts() as interrupts,
+        subprocess.Popen(
+            argv,
+            cwd=cwd,
+            env=environment,
+            text=True,
+            errors="replace",
+            stdout=subprocess.PIPE if keep else None,
+            stderr=subprocess.STDOUT if keep else None,
+        ) as program,
+    ):
+        for line in program.stdout or ():
+            said.append(line)
+            sys.stdout.write(line)
+            sys.stdout.flush()
+        code = program.wait()
+    if interrupts:
+        raise InterruptedStackError(
+            f"{Path(argv[0]).name} was interrupted; what it made is in the stack's state, and may be billed",
+            "go on with the same command, or `rackllama stack down`; if the stack is locked then: pulumi cancel",
+        )
+    return Ended(code, "".join(said))
+
+
+@contextmanager
+def _interrupts() -> Iterator[list[int]]:
+    """The interrupts that come meanwhile, which end nothing here. A handler is not inherited, as ignoring would be."""
+    seen: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _frame: seen.append(number))
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, before)

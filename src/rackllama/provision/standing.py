@@ -1,0 +1,64 @@
+"""What is up, what it costs an hour and since when, from stacks' states and outputs: pure."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from rackllama.provision.state import Resource
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A stack that is up: its hosts, what it costs an hour, and since when, where its state tells.
+
+    `usd_so_far` is what it came to if all of it ran all the time since: not more than that.
+    """
+
+    stack: str
+    name: str
+    resources: int
+    hosts: tuple[str, ...] = ()
+    usd_per_hour: float | None = None
+    since: datetime | None = None
+    usd_so_far: float | None = None
+
+    def as_data(self) -> dict[str, Any]:
+        """As plain data."""
+        return {**asdict(self), "hosts": list(self.hosts), "since": self.since and self.since.isoformat()}
+
+
+def standing(
+    stack: tuple[str, str], resources: Sequence[Resource], outputs: Mapping[str, Any], now: datetime
+) -> Standing:
+    """What there is of a stack, named by project and stack, at the time `now`."""
+    real = [resource for resource in resources if resource.custom]
+    created = {resource.id: resource.created for resource in real if resource.created}
+    since = min((resource.created for resource in real if resource.created), default=None)
+    hourly = [cost for cost in outputs.get("costs") or [] if cost.get("unit") == "hour"]
+    known = [cost for cost in hourly if cost.get("usd") is not None]
+    so_far = [float(cost["usd"]) * hours(created.get(cost.get("id") or "", since), now) for cost in known]
+    return Standing(
+        *stack,
+        resources=len(real),
+        hosts=tuple(f"{host['name']} {host['address']}" for host in outputs.get("hosts") or []),
+        usd_per_hour=sum(float(cost["usd"]) for cost in known) if len(known) == len(hourly) and real else None,
+        since=since,
+        usd_so_far=sum(so_far) if real and since and len(known) == len(hourly) else None,
+    )
+
+
+def hours(since: datetime | None, now: datetime) -> float:
+    """The hours from then to now; none where it is not known since when."""
+    return max(0.0, (now - since).total_seconds() / 3600) if since else 0.0
+
+
+def standing_words(found: Standing) -> str:
+    """A stack in one line, and one more for each host."""
+    if not found.resources:
+        return f"{found.stack} ({found.name}): down"
+    price = "price not known" if found.usd_per_hour is None else f"{found.usd_per_hour:.2f} $ an hour"
+    since = f", since {found.since:%Y-%m-%d %H:%M} UTC" if found.since else ""
+    so_far = f", at most {found.usd_so_far:.2f} $ so far" if found.usd_so_far is not None else ""
+    head = f"{found.stack} ({found.name}): {found.resources} resources, {price}{since}{so_far}"
+    return "\n".join([head, *(f"  {host}" for host in found.hosts)])
