@@ -1,0 +1,75 @@
+"""A lab as a resource: what is refused in a preview, and what counts as changed."""
+
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import dill
+import pytest
+
+from rackllama.lab.hosts import Host
+from rackllama.provision.lab_host import LabProvider, is_as_wanted, problems
+
+MAKER = "rackllama-lab/dev"
+NEWS = {"lab": "stack", "count": 2.0, "suite": "bookworm", "maker": MAKER}  # numbers reach a provider as floats
+OTHERS = Host("stack", 1, IPv4Address("10.9.8.2"), "bookworm", "m1", "running")
+
+
+def member(number, **more):
+    return {"number": float(number), "address": f"10.9.8.{number + 1}", "state": "running", "made": "m1", **more}
+
+
+def state(*members, **more):
+    return {**NEWS, "members": list(members), "depot_answers": True, **more}
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"count": 0.0}, ("count", "cannot have 0 hosts")),
+        ({"suite": "sid"}, ("suite", "no suite 'sid'. Remedy: choose one of bookworm, trixie")),
+        ({"lab": "stack-2"}, ("lab", "'stack-2' cannot name a lab")),
+    ],
+)
+def test_what_cannot_become_a_lab_is_refused_in_the_preview_with_a_remedy(change, told):
+    [(name, reason)] = problems({**NEWS, **change}, list)
+
+    assert (name, told[1] in reason) == (told[0], True)
+
+
+def test_a_lab_that_a_person_made_is_not_adopted():
+    [(name, reason)] = problems(NEWS, lambda: [OTHERS])
+
+    assert name == "lab"
+    assert "was made by hand. Remedy: choose another name, or remove it: rackllama lab stop stack" in reason
+
+
+def test_what_a_killed_run_of_the_same_stack_left_is_gone_on_with():
+    assert problems(NEWS, lambda: [replace(OTHERS, maker=MAKER)]) == []
+
+
+def test_a_lab_that_is_as_wanted_needs_nothing():
+    assert is_as_wanted(state(member(1), member(2)), NEWS, "m1")
+
+
+@pytest.mark.parametrize(
+    "olds",
+    [
+        state(member(1)),
+        state(member(1), member(2), member(3)),
+        state(member(1), member(2, state="exited")),
+        state(member(1), member(2, made="another image")),
+        state(member(1), member(2), suite="trixie"),
+        state(member(1), member(2), depot_answers=False),
+        {},
+    ],
+    ids=["a host is gone", "one too many", "stopped", "made from another image", "another Debian", "no depot", "empty"],
+)
+def test_what_is_not_as_wanted_is_put_right(olds):
+    assert not is_as_wanted(olds, NEWS, "m1")
+
+
+def test_the_provider_reaches_the_engine_by_its_name_alone():
+    pickled = dill.dumps(LabProvider(), recurse=True)
+
+    assert len(pickled) < 200
+    assert b"rackllama.provision.lab_host" in pickled

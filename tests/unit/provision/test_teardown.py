@@ -1,0 +1,117 @@
+"""What a destroy takes and leaves, and what is up and costs, from states as `pulumi stack export` prints them."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from rackllama.provision.standing import standing, standing_words
+from rackllama.provision.state import INSTANCE, VOLUME, resources_of
+from rackllama.provision.teardown import monthly, teardown
+
+STACK = "urn:pulumi:dev::rackllama-aws"
+NOW = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+HOST_COST = {"what": "host gpu1, p5.48xlarge", "usd": 55.04, "unit": "hour", "survives_destroy": False, "id": "i-1"}
+VOLUME_COST = {"what": "model volume, 500 GiB", "usd": 40.0, "unit": "month", "survives_destroy": True, "id": "vol-1"}
+
+
+def entry(kind, name, id_="", **more):
+    return {"urn": f"{STACK}::{kind}::{name}", "type": kind, "custom": True, "id": id_, **more}
+
+
+EXPORTED = {
+    "version": 3,
+    "deployment": {
+        "resources": [
+            entry("pulumi:pulumi:Stack", "rackllama-aws-dev", custom=False),
+            entry("pulumi:providers:aws", "default", "p-1"),
+            entry("rackllama:aws:GpuHost", "gpu1", custom=False),
+            entry(INSTANCE, "gpu1", "i-1", created="2026-03-01T12:00:00.5Z"),
+            entry(VOLUME, "models", "vol-1", retainOnDelete=True, created="2026-03-01T12:05:00Z"),
+            entry("aws:ec2/capacityBlockReservation:CapacityBlockReservation", "block", "cr-1", protect=True),
+        ]
+    },
+}
+
+
+def test_a_destroy_takes_what_is_neither_retained_nor_protected():
+    found = teardown("aws (dev)", resources_of(EXPORTED), [HOST_COST, VOLUME_COST])
+
+    assert [resource.id for resource in found.goes] == ["i-1"]
+    assert [(resource.id, resource.stays) for resource in found.stays] == [("vol-1", "retained"), ("cr-1", "protected")]
+    assert found.has_protected
+    assert found.usd_per_month == pytest.approx(40.0)
+
+
+def test_what_goes_and_what_remains_is_told_with_its_cost():
+    found = teardown("aws (dev)", resources_of(EXPORTED), [HOST_COST, VOLUME_COST])
+
+    assert found.going().splitlines() == [
+        "aws (dev): 1 resources will be destroyed",
+        "  - aws:ec2/instance:Instance gpu1 (i-1)",
+    ]
+    assert found.staying().splitlines() == [
+        "aws (dev): this remains, and is billed on",
+        "  = aws:ebs/volume:Volume models (vol-1): retained",
+        "  = aws:ec2/capacityBlockReservation:CapacityBlockReservation block (cr-1): protected",
+        "  $ model volume, 500 GiB [vol-1]: about 40.00 $ a month",
+    ]
+
+
+def test_a_stack_that_leaves_nothing_says_so():
+    assert teardown("lab (dev)", [], []).staying() == "lab (dev): nothing remains after it"
+
+
+@pytest.mark.parametrize(
+    ("cost", "month"),
+    [
+        ({"usd": 40.0, "unit": "month"}, 40.0),
+        ({"usd": 0.1, "unit": "hour"}, 73.0),
+        ({"usd": 0.09, "unit": "GB"}, None),
+        ({"usd": None, "unit": "month"}, None),
+    ],
+)
+def test_a_month_is_counted_as_aws_counts_it(cost, month):
+    assert monthly(cost) == (None if month is None else pytest.approx(month))
+
+
+def test_a_price_that_nobody_knows_is_not_guessed():
+    words = teardown("aws (dev)", [], [{**VOLUME_COST, "usd": None, "note": "no price of eu-north-1"}]).staying()
+
+    assert words.endswith("model volume, 500 GiB [vol-1]: price not known (no price of eu-north-1)")
+
+
+def test_a_host_left_running_is_told_with_the_dollars_so_far():
+    outputs = {"hosts": [{"name": "gpu1", "address": "10.0.1.12"}], "costs": [HOST_COST, VOLUME_COST]}
+
+    found = standing(("aws", "dev"), resources_of(EXPORTED), outputs, NOW)
+
+    assert found.usd_so_far == pytest.approx(24 * 55.04, rel=1e-4)
+    assert standing_words(found).splitlines() == [
+        "aws (dev): 3 resources, 55.04 $ an hour, since 2026-03-01 12:00 UTC, at most 1320.95 $ so far",
+        "  gpu1 10.0.1.12",
+    ]
+    assert found.as_data()["since"] == "2026-03-01T12:00:00.500000+00:00"
+
+
+def test_a_host_made_anew_is_counted_from_then():
+    exported = {
+        "deployment": {
+            "resources": [
+                entry("aws:ec2/vpc:Vpc", "net", "vpc-1", created="2026-01-01T00:00:00Z"),
+                entry(INSTANCE, "gpu1", "i-1", created="2026-03-02T11:00:00Z"),
+            ]
+        }
+    }
+
+    assert standing(("aws", "dev"), resources_of(exported), {"costs": [HOST_COST]}, NOW).usd_so_far == pytest.approx(
+        55.04
+    )
+
+
+def test_an_empty_stack_is_down_and_an_unknown_price_is_not_counted():
+    down = standing(("aws", "dev"), [], {}, NOW)
+    unknown = standing(("aws", "dev"), resources_of(EXPORTED), {"costs": [{**HOST_COST, "usd": None}]}, NOW)
+
+    assert standing_words(down) == "aws (dev): down"
+    assert "price not known" in standing_words(unknown)
+    assert (unknown.usd_per_hour, unknown.usd_so_far) == (None, None)
