@@ -8,5 +8,5 @@ from rackllama.provision.outputs import Cost, export_stack
 config = pulumi.Config()
 args = LabArgs(lab=config.require("lab"), count=config.require_int("hosts"), suite=config.require("suite"))
 lab = Lab("lab", args)
-costs = [Cost(f"{args.count} hosts of the lab {args.lab}", 0.0, "hour", note="memory and disk of this machine")]
+costs = [Cost(f"lab {args.lab}, hosts: {args.count}", 0.0, "hour", note="memory and disk of this machine")]
 export_stack(pulumi.export, [host.described for host in lab.hosts], costs=costs)

@@ -27,10 +27,12 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
 
     preview = stack.add_parser("preview", help="what `up` would do, and what it would cost; changes nothing")
     _add_names(preview)
+    _add_refresh(preview)
     preview.set_defaults(run=_preview)
 
     up = stack.add_parser("up", help="have the hosts, wait for them, and converge them by playbooks/site.yml")
     _add_names(up)
+    _add_refresh(up)
     up.add_argument("--yes", action="store_true", help="without asking after the preview")
     up.add_argument("--hosts-only", action="store_true", help="without Ansible")
     up.set_defaults(run=_up)
@@ -64,6 +66,10 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--stack", default=DEFAULT_STACK, metavar="STACK", help="which of its stacks (default: dev)")
 
 
+def _add_refresh(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--refresh", action="store_true", help="look first what was changed or removed by others")
+
+
 def _open(arguments: argparse.Namespace) -> Stack:
     return open_stack(arguments.project, arguments.stack, CHECKOUT, os.environ)
 
@@ -71,17 +77,21 @@ def _open(arguments: argparse.Namespace) -> Stack:
 def _preview(arguments: argparse.Namespace) -> int:
     stack = _open(arguments)
     stack.select()
-    return 1 if stack.stream("preview").code else 0
+    return 1 if stack.stream("preview", *_refresh(arguments)).code else 0
+
+
+def _refresh(arguments: argparse.Namespace) -> list[str]:
+    return ["--refresh"] if arguments.refresh else []
 
 
 def _up(arguments: argparse.Namespace) -> int:
     stack = _open(arguments)
     stack.select()
-    if stack.stream("preview").code:
+    if stack.stream("preview", *_refresh(arguments)).code:
         raise RackllamaError(f"the preview of {stack} failed, as it says above; nothing was made", "mend it, run again")
     if not (arguments.yes or _agreed(f"Bring up {stack} like this?")):
         return 1
-    bring_up(stack)
+    bring_up(stack, _refresh(arguments))
     if not arguments.hosts_only:
         converge(stack)
     return 0

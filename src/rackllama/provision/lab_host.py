@@ -5,14 +5,12 @@ hosts are attributes. Which hosts there are is asked of podman each time; each c
 so that a lab of the same name that a person made is neither taken over nor removed.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import pulumi
 from pulumi.dynamic import (
-    CheckFailure,
-    CheckResult,
     CreateResult,
     DiffResult,
     ReadResult,
@@ -89,13 +87,9 @@ class LabHost:
 
 
 class LabProvider(ResourceProvider):
-    """Makes, reads, changes and removes a lab. Whatever is wrong with it is told in a preview already."""
+    """Makes, reads, changes and removes a lab."""
 
     serialize_as_secret_always = False  # it holds nothing, so that nothing of it needs to be hidden
-
-    def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:
-        """Refuse what cannot become a lab, and the name of one that this stack did not make."""
-        return CheckResult(news, [CheckFailure(*problem) for problem in problems(news, all_hosts)])
 
     def diff(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> DiffResult:
         """A lab of another name is another lab; all else is put right in place."""
@@ -132,7 +126,8 @@ class LabProvider(ResourceProvider):
 class Lab(Resource, module="rackllama", name="Lab"):
     """A lab of `args.count` hosts on this machine.
 
-    Costs nothing but memory and disk of this machine; nothing survives a destroy (see LabHost).
+    Costs nothing but memory and disk of this machine; nothing survives a destroy (see LabHost). What cannot become one
+    ends the program with the remedy, and so in a preview already.
     """
 
     members: pulumi.Output[Sequence[Mapping[str, Any]]]
@@ -142,6 +137,10 @@ class Lab(Resource, module="rackllama", name="Lab"):
 
     def __init__(self, name: str, args: LabArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         maker = f"{pulumi.get_project()}/{pulumi.get_stack()}"
+        try:
+            check_args(args, maker, all_hosts())
+        except RackllamaError as error:
+            raise pulumi.RunError(str(error)) from error
         super().__init__(LabProvider(), name, {**asdict(args), "maker": maker, **dict.fromkeys(OUTPUTS)}, opts)
         self._args = args
 
@@ -162,19 +161,17 @@ class Lab(Resource, module="rackllama", name="Lab"):
         ]
 
 
-def problems(news: Mapping[str, Any], found: Any) -> list[tuple[str, str]]:
-    """What keeps these inputs from becoming a lab, as property and reason; `found` gives the hosts of all labs."""
-    told = []
-    if int(news["count"]) < 1:
-        told.append(("count", f"a lab cannot have {int(news['count'])} hosts. Remedy: ask for one or more"))
-    if news["suite"] not in SUITES:
-        told.append(("suite", f"there is no suite {news['suite']!r}. Remedy: choose one of {', '.join(SUITES)}"))
-    try:
-        check_name(news["lab"])
-        check_maker(news["lab"], news["maker"], found())
-    except RackllamaError as error:
-        told.append(("lab", str(error)))
-    return told
+def check_args(args: LabArgs, maker: str, found: Iterable[Host]) -> None:
+    """Raise RackllamaError for what cannot become a lab, and where the name is that of one that `maker` did not make.
+
+    `found` are the hosts of all labs.
+    """
+    check_name(args.lab)
+    if args.count < 1:
+        raise RackllamaError(f"a lab cannot have {args.count} hosts", "ask for one or more")
+    if args.suite not in SUITES:
+        raise RackllamaError(f"no lab host boots the suite {args.suite!r}", f"choose one of: {', '.join(SUITES)}")
+    check_maker(args.lab, maker, found)
 
 
 def is_as_wanted(olds: Mapping[str, Any], news: Mapping[str, Any], made: str) -> bool:

@@ -60,5 +60,5 @@ def standing_words(found: Standing) -> str:
     price = "price not known" if found.usd_per_hour is None else f"{found.usd_per_hour:.2f} $ an hour"
     since = f", since {found.since:%Y-%m-%d %H:%M} UTC" if found.since else ""
     so_far = f", at most {found.usd_so_far:.2f} $ so far" if found.usd_so_far is not None else ""
-    head = f"{found.stack} ({found.name}): {found.resources} resources, {price}{since}{so_far}"
+    head = f"{found.stack} ({found.name}): resources: {found.resources}, {price}{since}{so_far}"
     return "\n".join([head, *(f"  {host}" for host in found.hosts)])

@@ -49,7 +49,7 @@ class Teardown:
     def going(self) -> str:
         """What will be destroyed, in words."""
         lines = [f"  - {resource.words}" for resource in self.goes]
-        return "\n".join([f"{self.stack}: {len(lines)} resources will be destroyed", *lines])
+        return "\n".join([f"{self.stack}: this will be destroyed", *lines])
 
     def staying(self) -> str:
         """What remains, in words, with what it costs."""

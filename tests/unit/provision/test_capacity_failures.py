@@ -34,8 +34,8 @@ def codes(output):
         ),
         (
             (
-                "error: waiting for EC2 Instance (i-0a1) create: unexpected state 'terminated', wanted target 'running'. "
-                "last error: Server.InsufficientInstanceCapacity: Insufficient capacity to satisfy instance request"
+                "error: waiting for EC2 Instance create: unexpected state 'terminated', wanted target "
+                "'running'. last error: Server.InsufficientInstanceCapacity: Insufficient capacity"
             ),
             "InsufficientInstanceCapacity",
         ),

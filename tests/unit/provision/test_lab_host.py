@@ -6,12 +6,13 @@ from ipaddress import IPv4Address
 import dill
 import pytest
 
+from rackllama.host.errors import RackllamaError
 from rackllama.lab.hosts import Host
-from rackllama.provision.lab_host import LabProvider, is_as_wanted, problems
+from rackllama.provision.lab_host import LabArgs, LabProvider, check_args, is_as_wanted
 
 MAKER = "rackllama-lab/dev"
 NEWS = {"lab": "stack", "count": 2.0, "suite": "bookworm", "maker": MAKER}  # numbers reach a provider as floats
-OTHERS = Host("stack", 1, IPv4Address("10.9.8.2"), "bookworm", "m1", "running")
+BY_HAND = Host("stack", 1, IPv4Address("10.9.8.2"), "bookworm", "m1", "running")
 
 
 def member(number, **more):
@@ -23,28 +24,27 @@ def state(*members, **more):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("args", "told"),
     [
-        ({"count": 0.0}, ("count", "cannot have 0 hosts")),
-        ({"suite": "sid"}, ("suite", "no suite 'sid'. Remedy: choose one of bookworm, trixie")),
-        ({"lab": "stack-2"}, ("lab", "'stack-2' cannot name a lab")),
+        (LabArgs("stack", count=0), "cannot have 0 hosts"),
+        (LabArgs("stack", suite="sid"), "the suite 'sid'. Remedy: choose one of: bookworm, trixie"),
+        (LabArgs("stack-2"), "'stack-2' cannot name a lab"),
     ],
 )
-def test_what_cannot_become_a_lab_is_refused_in_the_preview_with_a_remedy(change, told):
-    [(name, reason)] = problems({**NEWS, **change}, list)
-
-    assert (name, told[1] in reason) == (told[0], True)
+def test_what_cannot_become_a_lab_is_refused_with_a_remedy(args, told):
+    with pytest.raises(RackllamaError) as refused:
+        check_args(args, MAKER, [])
+    assert told in str(refused.value)
 
 
 def test_a_lab_that_a_person_made_is_not_adopted():
-    [(name, reason)] = problems(NEWS, lambda: [OTHERS])
-
-    assert name == "lab"
-    assert "was made by hand. Remedy: choose another name, or remove it: rackllama lab stop stack" in reason
+    with pytest.raises(RackllamaError, match="was made by hand") as refused:
+        check_args(LabArgs("stack"), MAKER, [BY_HAND])
+    assert refused.value.remedy == "choose another name, or remove it: rackllama lab stop stack"
 
 
 def test_what_a_killed_run_of_the_same_stack_left_is_gone_on_with():
-    assert problems(NEWS, lambda: [replace(OTHERS, maker=MAKER)]) == []
+    check_args(LabArgs("stack", count=2), MAKER, [replace(BY_HAND, maker=MAKER)])
 
 
 def test_a_lab_that_is_as_wanted_needs_nothing():

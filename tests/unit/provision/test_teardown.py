@@ -46,7 +46,7 @@ def test_what_goes_and_what_remains_is_told_with_its_cost():
     found = teardown("aws (dev)", resources_of(EXPORTED), [HOST_COST, VOLUME_COST])
 
     assert found.going().splitlines() == [
-        "aws (dev): 1 resources will be destroyed",
+        "aws (dev): this will be destroyed",
         "  - aws:ec2/instance:Instance gpu1 (i-1)",
     ]
     assert found.staying().splitlines() == [
@@ -87,7 +87,7 @@ def test_a_host_left_running_is_told_with_the_dollars_so_far():
 
     assert found.usd_so_far == pytest.approx(24 * 55.04, rel=1e-4)
     assert standing_words(found).splitlines() == [
-        "aws (dev): 3 resources, 55.04 $ an hour, since 2026-03-01 12:00 UTC, at most 1320.95 $ so far",
+        "aws (dev): resources: 3, 55.04 $ an hour, since 2026-03-01 12:00 UTC, at most 1320.95 $ so far",
         "  gpu1 10.0.1.12",
     ]
     assert found.as_data()["since"] == "2026-03-01T12:00:00.500000+00:00"
