@@ -157,8 +157,8 @@ def list_stacks(folder: Path, cli: PulumiCli, environment: Mapping[str, str]) ->
 def bring_up(stack: Stack, options: Sequence[str] = ()) -> None:
     """`pulumi up`, again in the next of the configured `zones` where AWS has no capacity in one.
 
-    `options` are further ones of `pulumi up`. Raises RackllamaError where it fails otherwise, and where no zone is left:
-    the configuration is then as it was.
+    `options` are further ones of `pulumi up`. Raises RackllamaError where it fails otherwise, and where no
+    zone is left: the configuration is then as it was.
     """
     config = stack.config()
     order = zone_order(config.get("zones") or [], config.get("zone"))
