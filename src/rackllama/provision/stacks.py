@@ -20,6 +20,7 @@ from rackllama.provision.pulumi_cli import PulumiCli, find_pulumi, pulumi_enviro
 from rackllama.provision.state import INSTANCE, VOLUME, Resource, resources_of
 
 PLAYBOOKS = ("playbooks/wait.yml", "playbooks/site.yml")
+LOCKED = "the stack is currently locked by"  # what Pulumi says of state in files
 
 
 class InterruptedStackError(RackllamaError):
@@ -63,7 +64,7 @@ class Stack:
         if done.returncode:
             raise RackllamaError(
                 f"`pulumi {' '.join(command)}` of the stack {self} fails: {last_lines(done.stderr or done.stdout)}",
-                f"run it in {self.folder}, with the environment that `rackllama stack env` prints, to see all of it",
+                f"to see all of it: {self.by_hand(' '.join(command))}",
             )
         return done.stdout
 
@@ -83,8 +84,18 @@ class Stack:
             )
 
     def stream(self, *command: str) -> Ended:
-        """Run a `pulumi` command, showing what it says as it comes."""
-        return run_shown(self.argv(command), self.folder, self.environment)
+        """Run a `pulumi` command, showing what it says as it comes. Raises RackllamaError where the stack is locked."""
+        ended = run_shown(self.argv(command), self.folder, self.environment)
+        if ended.code and LOCKED in ended.said:
+            raise RackllamaError(
+                f"the stack {self} is locked: another run goes on, or one was ended before it could unlock it",
+                f"wait for the other; where there is none: {self.by_hand('cancel --yes')}",
+            )
+        return ended
+
+    def by_hand(self, command: str) -> str:
+        """The command line with which a person runs a `pulumi` command about this stack."""
+        return f'eval "$(rackllama stack env)"; pulumi {command} --stack {self.name} --cwd stacks/{self.project}'
 
     def outputs(self) -> dict[str, Any]:
         """What the stack exports; secrets are masked."""
@@ -246,7 +257,7 @@ def run_shown(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *,
     if interrupts:
         raise InterruptedStackError(
             f"{Path(argv[0]).name} was interrupted; what it made is in the stack's state, and may be billed",
-            "go on with the same command, or `rackllama stack down`; if the stack is locked then: pulumi cancel",
+            "go on with the same command, or remove it all by `rackllama stack down`",
         )
     return Ended(code, "".join(said))
 

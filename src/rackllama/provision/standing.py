@@ -37,14 +37,15 @@ def standing(
     since = min((resource.created for resource in real if resource.created), default=None)
     hourly = [cost for cost in outputs.get("costs") or [] if cost.get("unit") == "hour"]
     known = [cost for cost in hourly if cost.get("usd") is not None]
+    all_known = bool(real) and "costs" in outputs and len(known) == len(hourly)
     so_far = [float(cost["usd"]) * hours(created.get(cost.get("id") or "", since), now) for cost in known]
     return Standing(
         *stack,
         resources=len(real),
         hosts=tuple(f"{host['name']} {host['address']}" for host in outputs.get("hosts") or []),
-        usd_per_hour=sum(float(cost["usd"]) for cost in known) if len(known) == len(hourly) and real else None,
+        usd_per_hour=sum(float(cost["usd"]) for cost in known) if all_known else None,
         since=since,
-        usd_so_far=sum(so_far) if real and since and len(known) == len(hourly) else None,
+        usd_so_far=sum(so_far) if since and all_known else None,
     )
 
 

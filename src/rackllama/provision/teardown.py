@@ -57,6 +57,8 @@ class Teardown:
             return f"{self.stack}: nothing remains after it"
         lines = [f"  = {resource.words}: {resource.stays}" for resource in self.stays]
         costs = [f"  $ {cost_words(cost)}" for cost in self.costs]
+        if self.stays and not costs:
+            costs = ["  $ what it costs is not known: the stack exported no costs of it"]
         total = [f"  $ in all: about {self.usd_per_month:.2f} $ a month"] if len(self.costs) > 1 else []
         return "\n".join([f"{self.stack}: this remains, and is billed on", *lines, *costs, *total])
 

@@ -57,6 +57,10 @@ def test_what_goes_and_what_remains_is_told_with_its_cost():
     ]
 
 
+def test_where_no_costs_were_exported_what_remains_is_not_told_to_be_free():
+    assert "what it costs is not known" in teardown("aws (dev)", resources_of(EXPORTED), []).staying()
+
+
 def test_a_stack_that_leaves_nothing_says_so():
     assert teardown("lab (dev)", [], []).staying() == "lab (dev): nothing remains after it"
 
@@ -112,6 +116,9 @@ def test_an_empty_stack_is_down_and_an_unknown_price_is_not_counted():
     down = standing(("aws", "dev"), [], {}, NOW)
     unknown = standing(("aws", "dev"), resources_of(EXPORTED), {"costs": [{**HOST_COST, "usd": None}]}, NOW)
 
+    failed = standing(("aws", "dev"), resources_of(EXPORTED), {}, NOW)  # no `up` has come to its end
+
     assert standing_words(down) == "aws (dev): down"
+    assert "price not known" in standing_words(failed)
     assert "price not known" in standing_words(unknown)
     assert (unknown.usd_per_hour, unknown.usd_so_far) == (None, None)
