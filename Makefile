@@ -26,8 +26,8 @@ help: ## This list
 ##@ Try it
 
 .PHONY: up
-up: .venv/.ready ## From a bare machine to a real model answering on a lab host
-	@rackllama lab up $(LAB) --hosts $(HOSTS) --suite $(SUITE)
+up: .venv/.ready ## From a bare machine to a real model answering on a lab host; on hosts of a stack: make up STACK=aws
+	@$(if $(STACK),rackllama tools && rackllama stack up $(STACK),rackllama lab up $(LAB) --hosts $(HOSTS) --suite $(SUITE))
 
 .PHONY: lab
 lab: .venv/.ready ## Lab hosts only, ready for any playbook
@@ -46,8 +46,12 @@ shell: .venv/.ready ## Log in to the lab's first host
 	@rackllama lab shell $(LAB)
 
 .PHONY: down
-down: .venv/.ready ## Remove the lab; built artefacts stay in the cache
-	@rackllama lab stop $(LAB)
+down: .venv/.ready ## Remove the lab; built artefacts stay in the cache. Destroy a stack: make down STACK=aws
+	@$(if $(STACK),rackllama stack down $(STACK),rackllama lab stop $(LAB))
+
+.PHONY: tools
+tools: .venv/.ready ## Have the Pulumi CLI: the one on PATH, or the pinned one
+	@rackllama tools
 
 ##@ Test it
 
@@ -79,6 +83,10 @@ contract: .venv/.ready ## The rules of this repository, as tests
 .PHONY: molecule
 molecule: depot ## Every scenario on lab hosts: check, converge, idempotence, verify
 	molecule test --all
+
+.PHONY: stacks
+stacks: depot ## Stacks end to end, on the real Pulumi where it is on PATH, or else on its test double
+	pytest tests/stacks
 
 .PHONY: e2e
 e2e: depot ## Upstream's own tools, and one lab host from nothing to answers, with faults provoked

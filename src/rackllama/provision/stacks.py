@@ -213,7 +213,7 @@ def tied_to_zone(before: Sequence[Resource], after: Sequence[Resource]) -> str:
 
 def converge(stack: Stack, root: Path = CHECKOUT) -> None:
     """Wait for the stack's hosts and run playbooks/site.yml on them. Raises RackllamaError where that fails."""
-    inventory = inventory_of(stack.project)
+    inventory = inventory_of(stack.project, root)
     argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, *PLAYBOOKS]
     environment = {**stack.environment, "RACKLLAMA_STACK": stack.name}
     ended = run_shown(argv, root, environment, keep=False)
@@ -225,9 +225,19 @@ def converge(stack: Stack, root: Path = CHECKOUT) -> None:
         )
 
 
-def inventory_of(project: str) -> str:
-    """The inventory that reads a project's stacks: the one that is not the stack-less lab's."""
-    return f"inventories/{'lab_stack' if project == 'lab' else project}"
+def inventory_of(project: str, root: Path) -> str:
+    """The folder of the inventory that reads a project's stacks, relative to the checkout.
+
+    Raises RackllamaError where there is none.
+    """
+    for path in sorted((root / "inventories").glob("*/*.pulumi.yml")):
+        described = yaml.safe_load(path.read_text(encoding="utf-8"))
+        if (path.parent / described["project"]).resolve() == (root / "stacks" / project).resolve():
+            return str(path.parent.relative_to(root))
+    raise RackllamaError(
+        f"no inventory reads the stacks of {project}",
+        f"write one, inventories/{project}/{project}.pulumi.yml, with `project: ../../stacks/{project}`",
+    )
 
 
 def run_shown(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *, keep: bool = True) -> Ended:
