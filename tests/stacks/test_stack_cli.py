@@ -1,0 +1,103 @@
+"""`rackllama stack` on a small project: other zones are tried, what remains is told, an interrupt ends in order."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rackllama.host.errors import RackllamaError
+from rackllama.provision.pulumi_cli import find_pulumi, pulumi_environment
+from rackllama.provision.stacks import Stack, bring_up
+from rackllama.provision.teardown import teardown
+
+FOLDER = Path(__file__).with_name("small")
+FULL = "InsufficientInstanceCapacity: We currently do not have sufficient p5.48xlarge capacity"
+QUOTA = "VcpuLimitExceeded: You have requested more vCPU capacity than your current vCPU limit of 0 allows"
+
+
+@pytest.fixture
+def stack(tmp_path, monkeypatch) -> Iterator[Stack]:
+    """The stack of a user who has chosen no backend."""
+    for name in ("XDG_STATE_HOME", "PULUMI_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name))
+    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
+    (FOLDER / "Pulumi.test.yaml").unlink(missing_ok=True)  # what a killed run left
+    cli = find_pulumi(os.environ)
+    stack = Stack(FOLDER, "test", cli, pulumi_environment(os.environ, cli))
+    stack.select()
+    yield stack
+    stack.read("stack", "rm", "--yes", "--force")
+
+
+def refuse(stack, **refusals):
+    """Let AWS refuse hosts in each of these zones (`zone_a` for zone-a) with those words."""
+    for zone, words in refusals.items():
+        stack.read("config", "set", "--path", f'refusals["{zone.replace("_", "-")}"]', words)
+
+
+def zone_of(stack):
+    return stack.config().get("zone")
+
+
+def test_a_zone_without_capacity_is_explained_and_the_next_one_tried(stack, capfd):
+    refuse(stack, zone_a=FULL, zone_b=FULL)
+
+    bring_up(stack)
+
+    told = capfd.readouterr().err
+    assert "zone-a: AWS has no free machine of this type in this zone now" in told
+    assert "AWS says: InsufficientInstanceCapacity: We currently do not have sufficient p5.48xlarge capacity" in told
+    assert [line for line in told.splitlines() if line.startswith("trying")] == [
+        "trying zone-b instead",
+        "trying zone-c instead",
+    ]
+    assert (stack.outputs()["hosts"][0]["address"], zone_of(stack)) == ("i-zone-c", "zone-c")
+
+
+def test_where_no_zone_is_left_the_zones_are_named_and_the_configuration_is_as_it_was(stack):
+    refuse(stack, zone_a=FULL, zone_b=FULL, zone_c=FULL)
+
+    with pytest.raises(
+        RackllamaError, match=r"no capacity for the stack small \(test\) in zone-a, zone-b, zone-c\."
+    ) as none:
+        bring_up(stack)
+
+    assert "capacity block" in none.value.remedy
+    assert zone_of(stack) is None
+    assert [resource.name for resource in stack.resources() if resource.custom] == ["network"]  # and `down` takes it
+
+
+def test_a_quota_is_told_at_once_as_no_zone_has_another(stack, capfd):
+    refuse(stack, zone_a=QUOTA)
+
+    with pytest.raises(RackllamaError, match=r"in zone-a\. ") as refused:
+        bring_up(stack)
+
+    assert "Service Quotas" in refused.value.remedy
+    assert "trying" not in capfd.readouterr().err
+
+
+def test_any_other_failure_is_left_to_the_user(stack):
+    refuse(stack, zone_a="UnauthorizedOperation: You are not authorized to perform this operation")
+
+    with pytest.raises(RackllamaError, match=r"`pulumi up` of the stack small \(test\) failed, as it says above"):
+        bring_up(stack)
+
+
+def test_what_a_destroy_leaves_is_listed_with_its_cost_before_and_is_left(stack):
+    bring_up(stack)
+
+    found = teardown(str(stack), stack.resources(), stack.outputs()["costs"])
+    destroyed = stack.stream("destroy", "--yes", "--skip-preview")
+
+    assert sorted(resource.name for resource in found.goes) == ["host", "network"]
+    assert [resource.name for resource in found.stays] == ["models"]
+    assert "model volume [vol-1]: about 40.00 $ a month" in found.staying()
+    assert (destroyed.code, stack.resources()) == (0, [])
+
+
+def test_state_of_whoever_has_chosen_no_backend_lies_in_files_that_only_they_read(stack):
+    folder = Path(stack.environment["PULUMI_BACKEND_URL"].removeprefix("file://"))
+
+    assert folder.stat().st_mode & 0o077 == 0
