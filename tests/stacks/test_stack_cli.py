@@ -1,11 +1,13 @@
 """`rackllama stack` on a small project: other zones are tried, what remains is told, an interrupt ends in order."""
 
+import json
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from rackllama.cli import main
 from rackllama.host.errors import RackllamaError
 from rackllama.provision.pulumi_cli import find_pulumi, pulumi_environment
 from rackllama.provision.stacks import Stack, bring_up
@@ -101,3 +103,50 @@ def test_state_of_whoever_has_chosen_no_backend_lies_in_files_that_only_they_rea
     folder = Path(stack.environment["PULUMI_BACKEND_URL"].removeprefix("file://"))
 
     assert folder.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def rackllama(stack, tmp_path, monkeypatch, capfd):
+    """Runs `rackllama stack` in a checkout whose one project is the small one; gives exit code, stdout and stderr."""
+    (tmp_path / "stacks").mkdir()
+    (tmp_path / "stacks" / "small").symlink_to(FOLDER)
+    monkeypatch.setattr("rackllama.provision.cli.CHECKOUT", tmp_path)
+
+    def run(*arguments):
+        code = main(["stack", *arguments])
+        said = capfd.readouterr()
+        return code, said.out, said.err
+
+    return run
+
+
+def test_from_nothing_up_and_down_again(rackllama, stack):
+    names = ("small", "--stack", stack.name)
+    assert rackllama("up", *names, "--yes", "--hosts-only")[0] == 0
+
+    [listed] = json.loads(rackllama("list", "--json")[1])
+    assert (listed["stack"], listed["name"], listed["hosts"]) == ("small", "test", ["gpu1 i-zone-a"])
+    assert (listed["usd_per_hour"], listed["resources"]) == (2.0, 3)
+
+    dry = json.loads(rackllama("down", *names, "--dry-run", "--json")[1])
+    assert [thing["name"] for thing in dry["remains"]] == ["models"]
+    assert dry["usd_per_month"] == 40.0
+    assert {"network", "host", "models"} <= {resource.name for resource in stack.resources()}
+
+    code, said, _ = rackllama("down", *names, "--yes")
+    assert code == 0
+    assert said.index("model volume [vol-1]: about 40.00 $ a month") < said.index("small (test) is down")
+    assert said.rindex("model volume [vol-1]: about 40.00 $ a month") > said.index("small (test) is down")
+    assert rackllama("list")[1] == "small (test): down\n"
+    assert rackllama("down", *names, "--yes")[1] == "small (test): nothing to destroy\n"
+
+
+def test_nothing_is_made_or_destroyed_where_nobody_can_say_yes(rackllama, stack):
+    code, _, complaint = rackllama("up", "small", "--stack", stack.name)
+
+    assert (code, complaint) == (2, "rackllama: nobody is there to ask\n  remedy: give --yes\n")
+    assert stack.resources() == []
+
+
+def test_a_project_that_is_none_is_told_with_those_there_are(rackllama):
+    assert rackllama("up", "azure")[2] == "rackllama: there is no stack 'azure'\n  remedy: choose one of: small\n"

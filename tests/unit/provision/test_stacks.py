@@ -1,0 +1,91 @@
+"""Around Pulumi: what may be moved to another zone, which inventory goes with a stack, and Ctrl-C."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from rackllama.host.errors import RackllamaError
+from rackllama.provision.stacks import inventory_of, projects, run_shown, tied_to_zone
+from rackllama.provision.state import INSTANCE, VOLUME, Resource
+
+# Ends in order when it is interrupted, as Pulumi does: it finishes what it is about, and says so.
+PROGRAM = """
+import signal
+def end(*_):
+    print("ended in order", flush=True)
+    raise SystemExit(1)
+signal.signal(signal.SIGINT, end)
+print("under way", flush=True)
+signal.pause()
+"""
+SHOWING = """
+import os, sys
+from pathlib import Path
+from rackllama.host.errors import RackllamaError
+from rackllama.provision.stacks import run_shown
+try:
+    run_shown([sys.executable, "-c", sys.argv[1]], Path.cwd(), os.environ, keep=sys.argv[2] == "keep")
+except RackllamaError as error:
+    print(error)
+"""
+
+
+def resource(kind, name):
+    return Resource(f"urn:pulumi:dev::rackllama-aws::{kind}::{name}", kind, name, f"{name}-id")
+
+
+HOST, VOLUME_OF_MODELS, NETWORK = (
+    resource(INSTANCE, "gpu1"),
+    resource(VOLUME, "models"),
+    resource("aws:ec2/vpc:Vpc", "net"),
+)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "tied"),
+    [
+        ([], [NETWORK], ""),
+        ([], [NETWORK, HOST], ""),  # made a moment ago, beside another that found no room
+        ([NETWORK, HOST], [NETWORK, HOST], "gpu1"),
+        ([NETWORK, HOST], [NETWORK], ""),  # AWS ended it since
+        ([], [NETWORK, VOLUME_OF_MODELS], "models"),
+    ],
+)
+def test_a_host_that_was_there_and_a_volume_are_not_moved_to_another_zone(before, after, tied):
+    assert tied_to_zone(before, after) == tied
+
+
+def test_the_inventory_of_a_stack_is_the_one_that_reads_its_project(tmp_path):
+    (tmp_path / "stacks" / "aws").mkdir(parents=True)
+    (tmp_path / "stacks" / "aws" / "Pulumi.yaml").write_text("name: any\n")
+    for name, project in (("lab", "lab"), ("cloud", "aws")):
+        (tmp_path / "inventories" / name).mkdir(parents=True)
+        (tmp_path / "inventories" / name / "x.pulumi.yml").write_text(f"project: ../../stacks/{project}\n")
+
+    assert projects(tmp_path) == ["aws"]
+    assert inventory_of("aws", tmp_path) == "inventories/cloud"
+    with pytest.raises(RackllamaError, match="no inventory reads the stacks of baremetal"):
+        inventory_of("baremetal", tmp_path)
+
+
+def test_what_a_program_says_is_shown_as_it_comes_and_kept(capfd, tmp_path):
+    ended = run_shown(["sh", "-c", "echo one; echo two >&2; exit 3"], tmp_path, os.environ)
+
+    assert (ended.code, ended.said) == (3, "one\ntwo\n")
+    assert capfd.readouterr().out == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("kept", ["keep", "do not"])
+def test_ctrl_c_lets_the_program_end_its_own_way_and_says_what_is_left(kept):
+    argv = [sys.executable, "-c", SHOWING, PROGRAM, kept]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, start_new_session=True) as shown:
+        assert shown.stdout.readline() == "under way\n"
+        os.killpg(shown.pid, signal.SIGINT)  # as a terminal sends it, to all of them
+        said = shown.stdout.read()
+
+    assert said.startswith("ended in order\n")
+    assert "was interrupted; what it made is in the stack's state, and may be billed" in said
+    assert "go on with the same command" in said
