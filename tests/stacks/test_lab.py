@@ -1,6 +1,5 @@
 """The stack `lab` on real containers: made, left alone, put right after others meddled, and destroyed."""
 
-import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,32 +11,22 @@ from rackllama.lab import hosts
 from rackllama.lab.podman import podman
 from rackllama.lab.up import CHECKOUT, stop_lab
 from rackllama.provision.pulumi_cli import find_pulumi
-from rackllama.provision.stacks import Stack, bring_up, inventory_of
+from rackllama.provision.stacks import Stack, bring_up
+
+from .engine.harness import new_stack
 
 LAB = "stacka"
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory) -> Iterator[Stack]:
+def stack(engine, tmp_path_factory) -> Iterator[Stack]:
     """The stack, not yet up, configured for a lab of two hosts."""
-    state = tmp_path_factory.mktemp("state")
-    environment = {
-        **os.environ,
-        "PULUMI_HOME": str(state / "home"),
-        "PULUMI_BACKEND_URL": f"file://{state}",
-        "PULUMI_CONFIG_PASSPHRASE": "for tests",
-    }
-    cli = find_pulumi(os.environ)
-    environment["PATH"] = os.pathsep.join([str(cli.path.parent), os.environ["PATH"]])
-    stack = Stack(CHECKOUT / "stacks" / "lab", "test", cli, environment)
-    (stack.folder / "Pulumi.test.yaml").unlink(missing_ok=True)  # what a killed run left
+    stop_lab(LAB)  # what a killed run left
+    made = new_stack(CHECKOUT / "stacks" / "lab", tmp_path_factory.mktemp("stack"), engine, {}, "test")
+    made.config_set("lab", LAB)
+    made.config_set("hosts", 2)
+    yield Stack(made.folder, made.name, find_pulumi(made.environment), made.environment)
     stop_lab(LAB)
-    stack.select()
-    stack.read("config", "set", "lab", LAB)
-    stack.read("config", "set", "hosts", "2")
-    yield stack
-    stop_lab(LAB)
-    stack.read("stack", "rm", "--yes", "--force")
 
 
 def containers():
@@ -57,8 +46,10 @@ def refresh(stack):
 
 def ansible(stack, program, *arguments):
     """Run a program of Ansible's on the hosts that the stack exports, and give what it says."""
+    inventory = stack.folder / "lab.pulumi.yml"
+    inventory.write_text(f"plugin: rackllama.llm.pulumi_stack\nproject: {stack.folder}\n")
     done = subprocess.run(
-        [str(Path(sys.executable).with_name(program)), "-i", inventory_of("lab", CHECKOUT), *arguments],
+        [str(Path(sys.executable).with_name(program)), "-i", str(inventory), *arguments],
         cwd=CHECKOUT,
         env={**stack.environment, "RACKLLAMA_STACK": stack.name},
         capture_output=True,

@@ -2,34 +2,41 @@
 
 import json
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from rackllama.cli import main
 from rackllama.host.errors import RackllamaError
-from rackllama.provision.pulumi_cli import find_pulumi, pulumi_environment
-from rackllama.provision.stacks import Stack, bring_up
+from rackllama.provision.stacks import Stack, bring_up, open_stack
 from rackllama.provision.teardown import teardown
 
-FOLDER = Path(__file__).with_name("small")
+SMALL = Path(__file__).with_name("small")
 FULL = "InsufficientInstanceCapacity: We currently do not have sufficient p5.48xlarge capacity"
 QUOTA = "VcpuLimitExceeded: You have requested more vCPU capacity than your current vCPU limit of 0 allows"
 
 
 @pytest.fixture
-def stack(tmp_path, monkeypatch) -> Iterator[Stack]:
-    """The stack of a user who has chosen no backend."""
-    for name in ("XDG_STATE_HOME", "PULUMI_HOME"):
-        monkeypatch.setenv(name, str(tmp_path / name))
-    monkeypatch.delenv("PULUMI_BACKEND_URL", raising=False)
-    (FOLDER / "Pulumi.test.yaml").unlink(missing_ok=True)  # what a killed run left
-    cli = find_pulumi(os.environ)
-    stack = Stack(FOLDER, "test", cli, pulumi_environment(os.environ, cli))
+def checkout(stacks, tmp_path, monkeypatch) -> Path:
+    """A checkout whose one project is the small one, of a user who has chosen no backend."""
+    made = stacks(SMALL)
+    for name in ("PATH", "PYTHONPATH", "PULUMI_HOME"):
+        monkeypatch.setenv(name, made.environment[name])
+    for name in ("PULUMI_BACKEND_URL", "PULUMI_CONFIG_PASSPHRASE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "user"))
+    root = tmp_path / "checkout"
+    (root / "stacks").mkdir(parents=True)
+    (root / "stacks" / "small").symlink_to(made.folder)
+    return root
+
+
+@pytest.fixture
+def stack(checkout) -> Stack:
+    """Its stack `dev`, not yet up."""
+    stack = open_stack("small", "dev", checkout, os.environ)
     stack.select()
-    yield stack
-    stack.read("stack", "rm", "--yes", "--force")
+    return stack
 
 
 def refuse(stack, **refusals):
@@ -61,7 +68,7 @@ def test_where_no_zone_is_left_the_zones_are_named_and_the_configuration_is_as_i
     refuse(stack, zone_a=FULL, zone_b=FULL, zone_c=FULL)
 
     with pytest.raises(
-        RackllamaError, match=r"no capacity for the stack small \(test\) in zone-a, zone-b, zone-c\."
+        RackllamaError, match=r"no capacity for the stack small \(dev\) in zone-a, zone-b, zone-c\."
     ) as none:
         bring_up(stack)
 
@@ -83,7 +90,7 @@ def test_a_quota_is_told_at_once_as_no_zone_has_another(stack, capfd):
 def test_any_other_failure_is_left_to_the_user(stack):
     refuse(stack, zone_a="UnauthorizedOperation: You are not authorized to perform this operation")
 
-    with pytest.raises(RackllamaError, match=r"`pulumi up` of the stack small \(test\) failed, as it says above"):
+    with pytest.raises(RackllamaError, match=r"`pulumi up` of the stack small \(dev\) failed, as it says above"):
         bring_up(stack)
 
 
@@ -106,11 +113,9 @@ def test_state_of_whoever_has_chosen_no_backend_lies_in_files_that_only_they_rea
 
 
 @pytest.fixture
-def rackllama(stack, tmp_path, monkeypatch, capfd):
-    """Runs `rackllama stack` in a checkout whose one project is the small one; gives exit code, stdout and stderr."""
-    (tmp_path / "stacks").mkdir()
-    (tmp_path / "stacks" / "small").symlink_to(FOLDER)
-    monkeypatch.setattr("rackllama.provision.cli.CHECKOUT", tmp_path)
+def rackllama(stack, checkout, monkeypatch, capfd):
+    """Runs `rackllama stack` in that checkout; gives exit code, stdout and stderr."""
+    monkeypatch.setattr("rackllama.provision.cli.CHECKOUT", checkout)
 
     def run(*arguments):
         code = main(["stack", *arguments])
@@ -121,28 +126,27 @@ def rackllama(stack, tmp_path, monkeypatch, capfd):
 
 
 def test_from_nothing_up_and_down_again(rackllama, stack):
-    names = ("small", "--stack", stack.name)
-    assert rackllama("up", *names, "--yes", "--hosts-only")[0] == 0
+    assert rackllama("up", "small", "--yes", "--hosts-only")[0] == 0
 
     [listed] = json.loads(rackllama("list", "--json")[1])
-    assert (listed["stack"], listed["name"], listed["hosts"]) == ("small", "test", ["gpu1 i-zone-a"])
+    assert (listed["stack"], listed["name"], listed["hosts"]) == ("small", "dev", ["gpu1 i-zone-a"])
     assert (listed["usd_per_hour"], listed["resources"]) == (2.0, 3)
 
-    dry = json.loads(rackllama("down", *names, "--dry-run", "--json")[1])
+    dry = json.loads(rackllama("down", "small", "--dry-run", "--json")[1])
     assert [thing["name"] for thing in dry["remains"]] == ["models"]
     assert dry["usd_per_month"] == 40.0
     assert {"network", "host", "models"} <= {resource.name for resource in stack.resources()}
 
-    code, said, _ = rackllama("down", *names, "--yes")
+    code, said, _ = rackllama("down", "small", "--yes")
     assert code == 0
-    assert said.index("model volume [vol-1]: about 40.00 $ a month") < said.index("small (test) is down")
-    assert said.rindex("model volume [vol-1]: about 40.00 $ a month") > said.index("small (test) is down")
-    assert rackllama("list")[1] == "small (test): down\n"
-    assert rackllama("down", *names, "--yes")[1] == "small (test): nothing to destroy\n"
+    assert said.index("model volume [vol-1]: about 40.00 $ a month") < said.index("small (dev) is down")
+    assert said.rindex("model volume [vol-1]: about 40.00 $ a month") > said.index("small (dev) is down")
+    assert rackllama("list")[1] == "small (dev): down\n"
+    assert rackllama("down", "small", "--yes")[1] == "small (dev): nothing to destroy\n"
 
 
 def test_nothing_is_made_or_destroyed_where_nobody_can_say_yes(rackllama, stack):
-    code, _, complaint = rackllama("up", "small", "--stack", stack.name)
+    code, _, complaint = rackllama("up", "small")
 
     assert (code, complaint) == (2, "rackllama: nobody is there to ask\n  remedy: give --yes\n")
     assert stack.resources() == []
