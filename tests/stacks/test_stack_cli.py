@@ -145,6 +145,19 @@ def test_from_nothing_up_and_down_again(rackllama, stack):
     assert rackllama("down", "small", "--yes")[1] == "small (dev): nothing to destroy\n"
 
 
+def test_what_is_protected_is_left_out_of_the_destroy_and_stays_in_the_state(rackllama, stack, engine):
+    if engine.is_double:
+        pytest.skip("the test double knows no --exclude-protected")
+    stack.read("config", "set", "protected", "true")
+    bring_up(stack)
+
+    code, said, _ = rackllama("down", "small", "--yes")
+
+    assert (code, "Thing models (vol-1): protected" in said) == (0, True)
+    left = [resource.name for resource in stack.resources() if resource.custom]
+    assert left == ["network", "models"]  # and what the protected one depends on
+
+
 def test_nothing_is_made_or_destroyed_where_nobody_can_say_yes(rackllama, stack):
     code, _, complaint = rackllama("up", "small")
 

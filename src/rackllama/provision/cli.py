@@ -67,7 +67,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_refresh(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--refresh", action="store_true", help="look first what was changed or removed by others")
+    parser.add_argument("--refresh", action="store_true", help="first note in the state what others changed or removed")
 
 
 def _open(arguments: argparse.Namespace) -> Stack:
@@ -77,21 +77,24 @@ def _open(arguments: argparse.Namespace) -> Stack:
 def _preview(arguments: argparse.Namespace) -> int:
     stack = _open(arguments)
     stack.select()
-    return 1 if stack.stream("preview", *_refresh(arguments)).code else 0
+    _refresh(stack, arguments)
+    return 1 if stack.stream("preview").code else 0
 
 
-def _refresh(arguments: argparse.Namespace) -> list[str]:
-    return ["--refresh"] if arguments.refresh else []
+def _refresh(stack: Stack, arguments: argparse.Namespace) -> None:
+    if arguments.refresh and stack.stream("refresh", "--yes", "--skip-preview").code:
+        raise RackllamaError(f"the refresh of {stack} failed, as it says above", "mend it, or go on without --refresh")
 
 
 def _up(arguments: argparse.Namespace) -> int:
     stack = _open(arguments)
     stack.select()
-    if stack.stream("preview", *_refresh(arguments)).code:
+    _refresh(stack, arguments)
+    if stack.stream("preview").code:
         raise RackllamaError(f"the preview of {stack} failed, as it says above; nothing was made", "mend it, run again")
     if not (arguments.yes or _agreed(f"Bring up {stack} like this?")):
         return 1
-    bring_up(stack, _refresh(arguments))
+    bring_up(stack)
     if not arguments.hosts_only:
         converge(stack)
     return 0

@@ -165,11 +165,10 @@ def list_stacks(folder: Path, cli: PulumiCli, environment: Mapping[str, str]) ->
     return list(json.loads(done.stdout))
 
 
-def bring_up(stack: Stack, options: Sequence[str] = ()) -> None:
+def bring_up(stack: Stack) -> None:
     """`pulumi up`, again in the next of the configured `zones` where AWS has no capacity in one.
 
-    `options` are further ones of `pulumi up`. Raises RackllamaError where it fails otherwise, and where no
-    zone is left: the configuration is then as it was.
+    Raises RackllamaError where it fails otherwise, and where no zone is left: the configuration is then as it was.
     """
     config = stack.config()
     order = zone_order(config.get("zones") or [], config.get("zone"))
@@ -179,7 +178,7 @@ def bring_up(stack: Stack, options: Sequence[str] = ()) -> None:
         if tried:
             say(f"\ntrying {zone} instead")
             stack.set_zone(zone)
-        ended = stack.stream("up", "--yes", "--skip-preview", *options)
+        ended = stack.stream("up", "--yes", "--skip-preview")
         if ended.code == 0:
             return
         shortages = find_shortages(ended.said)

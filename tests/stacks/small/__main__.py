@@ -24,7 +24,10 @@ config = pulumi.Config()
 zone = config.get("zone") or config.require_object("zones")[0]
 network = Thing("network", "net-1")
 host = Thing("host", f"i-{zone}", zone, pulumi.ResourceOptions(depends_on=[network]))
-volume = Thing("models", "vol-1", opts=pulumi.ResourceOptions(retain_on_delete=True, depends_on=[host]))
+kept = pulumi.ResourceOptions(
+    retain_on_delete=True, protect=config.get_bool("protected") or False, depends_on=[network]
+)
+volume = Thing("models", "vol-1", opts=kept)
 pulumi.export("hosts", [{"name": "gpu1", "address": host.id}])
 pulumi.export(
     "costs",
