@@ -153,9 +153,13 @@ def test_what_is_protected_is_left_out_of_the_destroy_and_stays_in_the_state(rac
 
     code, said, _ = rackllama("down", "small", "--yes")
 
-    assert (code, "Thing models (vol-1): protected" in said) == (0, True)
-    left = [resource.name for resource in stack.resources() if resource.custom]
-    assert left == ["network", "models"]  # and what the protected one depends on
+    left = [resource for resource in stack.resources() if resource.custom]
+    assert code == 0
+    assert [(resource.name, resource.stays) for resource in left] == [
+        ("network", "needed by what is protected"),
+        ("models", "protected"),
+    ]
+    assert all(f"{resource.words}: {resource.stays}" in said for resource in left)
 
 
 def test_nothing_is_made_or_destroyed_where_nobody_can_say_yes(rackllama, stack):

@@ -1,6 +1,6 @@
 """What is in a stack's state, from what `pulumi stack export` prints: pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -28,18 +28,39 @@ class Resource:
 
 
 def resources_of(exported: Mapping[str, Any]) -> list[Resource]:
-    """The resources in what `pulumi stack export` prints, without the stack itself and what is about to be deleted."""
+    """The resources in what `pulumi stack export` prints, without the stack itself."""
     entries = (exported.get("deployment") or {}).get("resources") or []
+    held = _held_by_protected(entries)
+
+    def why_it_stays(entry: Mapping[str, Any]) -> str:
+        if entry.get("protect"):
+            return "protected"
+        if entry["urn"] in held:
+            return "needed by what is protected"
+        return "retained" if entry.get("retainOnDelete") else ""
+
     return [
         Resource(
             urn=entry["urn"],
             type=entry["type"],
             name=entry["urn"].rsplit("::", 1)[-1],
             id=str(entry.get("id") or ""),
-            stays="protected" if entry.get("protect") else "retained" if entry.get("retainOnDelete") else "",
+            stays=why_it_stays(entry),
             created=datetime.fromisoformat(entry["created"]) if entry.get("created") else None,
             custom=bool(entry.get("custom")) and not entry["type"].startswith("pulumi:providers:"),
         )
         for entry in entries
         if entry["type"] != "pulumi:pulumi:Stack"
     ]
+
+
+def _held_by_protected(entries: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The URNs of all that protected resources depend on, directly or not; Pulumi leaves those out as well."""
+    needs = {entry["urn"]: [*(entry.get("dependencies") or []), entry.get("parent")] for entry in entries}
+    held: set[str] = set()
+    waiting = [entry["urn"] for entry in entries if entry.get("protect")]
+    while waiting:
+        found = {urn for urn in needs.get(waiting.pop(), []) if urn} - held
+        held |= found
+        waiting.extend(found)
+    return held

@@ -42,6 +42,22 @@ def test_a_destroy_takes_what_is_neither_retained_nor_protected():
     assert found.usd_per_month == pytest.approx(40.0)
 
 
+def test_what_a_protected_resource_needs_stays_with_it():
+    network, subnet = entry("aws:ec2/vpc:Vpc", "net", "vpc-1"), entry("aws:ec2/subnet:Subnet", "sub", "subnet-1")
+    subnet["dependencies"] = [network["urn"]]
+    kept = entry(VOLUME, "models", "vol-1", protect=True, dependencies=[subnet["urn"]])
+    resources = [network, subnet, kept, entry(INSTANCE, "gpu1", "i-1", dependencies=[subnet["urn"]])]
+
+    found = teardown("aws (dev)", resources_of({"deployment": {"resources": resources}}), [])
+
+    assert [resource.name for resource in found.goes] == ["gpu1"]
+    assert [(resource.name, resource.stays) for resource in found.stays] == [
+        ("net", "needed by what is protected"),
+        ("sub", "needed by what is protected"),
+        ("models", "protected"),
+    ]
+
+
 def test_what_goes_and_what_remains_is_told_with_its_cost():
     found = teardown("aws (dev)", resources_of(EXPORTED), [HOST_COST, VOLUME_COST])
 
