@@ -50,31 +50,27 @@ def zone_of(stack):
 
 
 def test_a_zone_without_capacity_is_explained_and_the_next_one_tried(stack, capfd):
-    refuse(stack, zone_a=FULL, zone_b=FULL)
+    refuse(stack, zone_a=FULL)
 
     bring_up(stack)
 
     told = capfd.readouterr().err
     assert "zone-a: AWS has no free machine of this type in this zone now" in told
     assert "AWS says: InsufficientInstanceCapacity: We currently do not have sufficient p5.48xlarge capacity" in told
-    assert [line for line in told.splitlines() if line.startswith("trying")] == [
-        "trying zone-b instead",
-        "trying zone-c instead",
-    ]
-    assert (stack.outputs()["hosts"][0]["address"], zone_of(stack)) == ("i-zone-c", "zone-c")
+    assert [line for line in told.splitlines() if line.startswith("trying")] == ["trying zone-b instead"]
+    assert (stack.outputs()["hosts"][0]["address"], zone_of(stack)) == ("i-zone-b", "zone-b")
 
 
 def test_where_no_zone_is_left_the_zones_are_named_and_the_configuration_is_as_it_was(stack):
-    refuse(stack, zone_a=FULL, zone_b=FULL, zone_c=FULL)
+    refuse(stack, zone_a=FULL, zone_b=FULL)
 
-    with pytest.raises(
-        RackllamaError, match=r"no capacity for the stack small \(dev\) in zone-a, zone-b, zone-c\."
-    ) as none:
+    with pytest.raises(RackllamaError, match=r"no capacity for the stack small \(dev\) in zone-a, zone-b\.") as none:
         bring_up(stack)
 
     assert "capacity block" in none.value.remedy
     assert zone_of(stack) is None
-    assert [resource.name for resource in stack.resources() if resource.custom] == ["network"]  # and `down` takes it
+    made = {resource.name for resource in stack.resources() if resource.custom}
+    assert made == {"network", "models"}  # which `down` takes, and another `up` goes on from
 
 
 def test_a_quota_is_told_at_once_as_no_zone_has_another(stack, capfd):
@@ -142,7 +138,8 @@ def test_from_nothing_up_and_down_again(rackllama, stack):
     assert said.index("model volume [vol-1]: about 40.00 $ a month") < said.index("small (dev) is down")
     assert said.rindex("model volume [vol-1]: about 40.00 $ a month") > said.index("small (dev) is down")
     assert rackllama("list")[1] == "small (dev): down\n"
-    assert rackllama("down", "small", "--yes")[1] == "small (dev): nothing to destroy\n"
+    nothing = f"small (dev): nothing to destroy in the state at {stack.backend}\n"  # there may be more elsewhere
+    assert rackllama("down", "small", "--yes")[1] == nothing
 
 
 def test_what_is_protected_is_left_out_of_the_destroy_and_stays_in_the_state(rackllama, stack, engine):

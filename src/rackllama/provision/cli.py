@@ -12,7 +12,7 @@ from typing import Any
 from rackllama.host.errors import RackllamaError
 from rackllama.lab.up import CHECKOUT
 from rackllama.mirror.lock import default_lock_path, read_lock
-from rackllama.provision.pulumi_cli import find_pulumi, install_pulumi, pulumi_environment, tools_folder
+from rackllama.provision.pulumi_cli import chosen_backend, find_pulumi, install_pulumi, pulumi_environment, tools_folder
 from rackllama.provision.stacks import Stack, bring_up, converge, open_stack, open_stacks
 from rackllama.provision.standing import standing, standing_words
 from rackllama.provision.teardown import Teardown, teardown
@@ -107,7 +107,7 @@ def _down(arguments: argparse.Namespace) -> int:
         print(json.dumps(found.as_data(), indent=2) if arguments.json else f"{found.going()}\n{found.staying()}")
         return 0
     if not found.goes:
-        print(f"{stack}: nothing to destroy")
+        print(f"{stack}: nothing to destroy in the state at {stack.backend}")
         return 0
     print(f"{found.going()}\n{found.staying()}")
     if not (arguments.yes or _agreed(f"Destroy {stack}?")):
@@ -137,7 +137,8 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.json:
         print(json.dumps([one.as_data() for one in found], indent=2))
     else:
-        print("\n".join(map(standing_words, found)) or "no stacks")
+        backend = chosen_backend(pulumi_environment(os.environ))
+        print("\n".join(map(standing_words, found)) or f"no stacks in the state at {backend}")
     return 0
 
 

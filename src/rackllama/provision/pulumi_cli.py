@@ -116,13 +116,12 @@ def wanted_release(lock: Lock, system: str, machine: str, mirror: str, root: Pat
 def pulumi_environment(environment: Mapping[str, str], cli: PulumiCli | None = None) -> dict[str, str]:
     """The environment to run Pulumi in: the given one, with a backend and a passphrase where none was chosen.
 
-    With a `cli`, it is the first on PATH, for programs that call `pulumi` themselves; and the last there is the `uv` of
-    the checkout, which Pulumi asks for what a stack's program imports.
+    With a `cli`, it is the first on PATH, for programs that call `pulumi` themselves.
     """
     found = {**environment, "PULUMI_SKIP_UPDATE_CHECK": "true"}
     if cli:
         given = environment.get("PATH", os.defpath).split(os.pathsep)
-        found["PATH"] = os.pathsep.join(dict.fromkeys([str(cli.path.parent), *given, str(cache_dir() / "uv" / "bin")]))
+        found["PATH"] = os.pathsep.join(dict.fromkeys([str(cli.path.parent), *given]))
     if not chosen_backend(environment):
         folder = state_dir() / "stacks"
         found["PULUMI_BACKEND_URL"] = f"file://{folder}"

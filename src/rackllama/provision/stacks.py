@@ -16,7 +16,7 @@ from rackllama.host.errors import RackllamaError
 from rackllama.lab.machine import last_lines, say
 from rackllama.lab.up import CHECKOUT
 from rackllama.provision.capacity_failures import find_shortages, remedy, words, zone_order
-from rackllama.provision.pulumi_cli import PulumiCli, find_pulumi, pulumi_environment
+from rackllama.provision.pulumi_cli import PulumiCli, chosen_backend, find_pulumi, pulumi_environment
 from rackllama.provision.state import INSTANCE, VOLUME, Resource, resources_of
 
 PLAYBOOKS = ("playbooks/wait.yml", "playbooks/site.yml")
@@ -48,6 +48,11 @@ class Stack:
     def project(self) -> str:
         """The name that `rackllama stack` knows the project by: that of its folder."""
         return self.folder.name
+
+    @property
+    def backend(self) -> str:
+        """Where its state is kept."""
+        return chosen_backend(self.environment)
 
     def __str__(self) -> str:
         return f"{self.project} ({self.name})"
