@@ -27,7 +27,7 @@ help: ## This list
 
 .PHONY: up
 up: .venv/.ready ## From a bare machine to a real model answering on a lab host; on hosts of a stack: make up STACK=aws
-	@$(if $(STACK),rackllama tools && rackllama stack up $(STACK),rackllama lab up $(LAB) --hosts $(HOSTS) --suite $(SUITE))
+	@$(if $(STACK),rackllama tools && rackllama stack up $(STACK) $(if $(YES),--yes),rackllama lab up $(LAB) --hosts $(HOSTS) --suite $(SUITE))
 
 .PHONY: lab
 lab: .venv/.ready ## Lab hosts only, ready for any playbook
@@ -47,7 +47,7 @@ shell: .venv/.ready ## Log in to the lab's first host
 
 .PHONY: down
 down: .venv/.ready ## Remove the lab; built artefacts stay in the cache. Destroy a stack: make down STACK=aws
-	@$(if $(STACK),rackllama stack down $(STACK),rackllama lab stop $(LAB))
+	@$(if $(STACK),rackllama stack down $(STACK) $(if $(YES),--yes),rackllama lab stop $(LAB))
 
 .PHONY: tools
 tools: .venv/.ready ## Have the Pulumi CLI: the one on PATH, or the pinned one

@@ -108,6 +108,8 @@ def _down(arguments: argparse.Namespace) -> int:
         return 0
     if not found.goes:
         print(f"{stack}: nothing to destroy in the state at {stack.backend}")
+        if found.stays:
+            print(found.staying())
         return 0
     print(f"{found.going()}\n{found.staying()}")
     if not (arguments.yes or _agreed(f"Destroy {stack}?")):

@@ -48,6 +48,8 @@ class Teardown:
 
     def going(self) -> str:
         """What will be destroyed, in words."""
+        if not self.goes:
+            return f"{self.stack}: nothing will be destroyed"
         lines = [f"  - {resource.words}" for resource in self.goes]
         return "\n".join([f"{self.stack}: this will be destroyed", *lines])
 

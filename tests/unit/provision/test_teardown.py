@@ -78,7 +78,12 @@ def test_where_no_costs_were_exported_what_remains_is_not_told_to_be_free():
 
 
 def test_a_stack_that_leaves_nothing_says_so():
-    assert teardown("lab (dev)", [], []).staying() == "lab (dev): nothing remains after it"
+    found = teardown("lab (dev)", [], [])
+
+    assert (found.going(), found.staying()) == (
+        "lab (dev): nothing will be destroyed",
+        "lab (dev): nothing remains after it",
+    )
 
 
 @pytest.mark.parametrize(
