@@ -199,9 +199,9 @@ def bring_up(stack: Stack) -> None:
         if tied or not all(shortage.meaning.elsewhere for shortage in shortages):
             break
     if len(tried) > 1:
-        stack.set_zone(config.get("zone"))
+        stack.set_zone(config.get("zone") or None)
     others = [zone for zone in order if zone not in tried]
-    held = f"; {', '.join(others)} not tried, as {tied} would be moved there" if tied and others else ""
+    held = f"; {', '.join(others)} not tried, as {tied} cannot follow there" if tied and others else ""
     raise RackllamaError(
         f"no capacity for the stack {stack} in {', '.join(filter(None, tried)) or 'its zone'}{held}",
         remedy(shortages) + ("" if order else "; or name zones to try: pulumi config set --path 'zones[0]' ZONE"),
