@@ -1,0 +1,1 @@
+"""Servers with a BMC that speaks Redfish: what they are, their power, and installing a system on them."""
