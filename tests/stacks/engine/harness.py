@@ -308,7 +308,7 @@ def moto_served(folder: Path) -> Iterator[Moto]:
     with (folder / "moto.log").open("wb") as log:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
-            env={**os.environ, "MOTO_AMIS_PATH": str(images)},
+            env={**os.environ, "MOTO_AMIS_PATH": str(images), "MOTO_IAM_LOAD_MANAGED_POLICIES": "true"},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

@@ -126,6 +126,30 @@ def _block_delete(cloud: Cloud, id_: str, _: Properties) -> None:
     cloud.call("s3", "delete_public_access_block", Bucket=id_)
 
 
+def _encryption_put(cloud: Cloud, news: Properties) -> str:
+    rules = [
+        {
+            "ApplyServerSideEncryptionByDefault": {
+                "SSEAlgorithm": rule["applyServerSideEncryptionByDefault"]["sseAlgorithm"]
+            }
+        }
+        for rule in news["rules"]
+    ]
+    cloud.call("s3", "put_bucket_encryption", Bucket=news["bucket"], ServerSideEncryptionConfiguration={"Rules": rules})
+    return str(news["bucket"])
+
+
+def _encryption_read(cloud: Cloud, id_: str, _: Properties) -> Properties | None:
+    if not cloud.one("s3", "head_bucket", "ResponseMetadata", Bucket=id_):
+        return None
+    found = cloud.one("s3", "get_bucket_encryption", "ServerSideEncryptionConfiguration", Bucket=id_)
+    return {} if found else None
+
+
+def _encryption_delete(cloud: Cloud, id_: str, _: Properties) -> None:
+    cloud.call("s3", "delete_bucket_encryption", Bucket=id_)
+
+
 def _balancer_create(cloud: Cloud, news: Properties) -> str:
     made = cloud.call(
         "elbv2",
@@ -307,6 +331,10 @@ KINDS: dict[str, Kind] = {
     "aws:s3/bucketPublicAccessBlock:BucketPublicAccessBlock": Kind(
         "S3 Bucket Public Access Block", _block_put, _block_read, _block_delete, {"bucket"}, {"bucket"},
         _again(_block_put),
+    ),
+    "aws:s3/bucketServerSideEncryptionConfiguration:BucketServerSideEncryptionConfiguration": Kind(
+        "S3 Bucket Server Side Encryption Configuration", _encryption_put, _encryption_read, _encryption_delete,
+        {"bucket"}, {"bucket", "rules"}, _again(_encryption_put),
     ),
     "aws:lb/loadBalancer:LoadBalancer": Kind(
         "ELBv2 Load Balancer", _balancer_create, _balancer_read, _delete_arn("delete_load_balancer", "LoadBalancerArn"),
