@@ -11,7 +11,7 @@ Values may be Pulumi outputs; this module needs no Pulumi, so that whoever only 
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 Unit = Literal["hour", "month", "GB"]
@@ -99,4 +99,4 @@ def export_stack(
     """Export all that a stack has to tell, each by `export`, which is `pulumi.export`."""
     export("hosts", [host.as_data() for host in hosts])
     export("plan", None if plan is None else dict(plan))
-    export("costs", [asdict(cost) for cost in costs])
+    export("costs", [dict(vars(cost)) for cost in costs])
