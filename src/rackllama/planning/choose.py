@@ -5,7 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from rackllama.planning.hardware import Hardware
-from rackllama.planning.plan import MIB, Plan
+from rackllama.planning.headers import NamedHeaders
+from rackllama.planning.memory import layer_costs
+from rackllama.planning.plan import MIB, Plan, Wanted
+from rackllama.planning.planner import make_plan, serving_of
+from rackllama.planning.shape import read_shape
 from rackllama.planning.words import amount
 
 
@@ -47,6 +51,23 @@ class Wish:
     budget: float | None = None
     users: int | None = None
     least_bytes: int = 0
+
+
+def choose_for(
+    model: NamedHeaders,
+    wanted: Wanted,
+    offers: Iterable[Hardware],
+    budget: float | None = None,
+    users: int | None = None,
+) -> tuple[Considered, ...]:
+    """As `choose`, for a model of which the headers are known."""
+    shape = read_shape(model.headers)
+    least = sum(layer_costs(shape, serving_of(shape, wanted), 0))
+    return choose(
+        offers,
+        Wish(budget, users, least),
+        lambda hardware: make_plan(shape, hardware, wanted, model.name, model.total_bytes),
+    )
 
 
 def choose(offers: Iterable[Hardware], wish: Wish, make_plan: Callable[[Hardware], Plan]) -> tuple[Considered, ...]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from rackllama.host.errors import RackllamaError
 from rackllama.landing.amounts import AMOUNT, byte_count
-from rackllama.planning.choose import Considered, Wish, choose, chosen
+from rackllama.planning.choose import Considered, choose_for, chosen
 from rackllama.planning.hardware import (
     Disk,
     Hardware,
@@ -28,9 +28,8 @@ from rackllama.planning.hardware import (
 )
 from rackllama.planning.headers import NamedHeaders, find_headers
 from rackllama.planning.kv_cache import CACHE_TYPES
-from rackllama.planning.memory import layer_costs
 from rackllama.planning.plan import MIB, Plan, Reserve, Wanted
-from rackllama.planning.planner import make_plan, serving_of
+from rackllama.planning.planner import make_plan
 from rackllama.planning.shape import read_shape
 
 EXIT_DOES_NOT_FIT = 3
@@ -147,13 +146,7 @@ def _run_plan(arguments: argparse.Namespace) -> int:
 def _choose(arguments: argparse.Namespace) -> int:
 
     found = _headers(arguments)
-    shape, wanted = read_shape(found.headers), _wanted(arguments)
-    least = sum(layer_costs(shape, serving_of(shape, wanted), 0))
-    considered = choose(
-        available_instances(),
-        Wish(arguments.budget, arguments.users, least),
-        lambda hardware: make_plan(shape, hardware, wanted, found.name, found.total_bytes),
-    )
+    considered = choose_for(found, _wanted(arguments), available_instances(), arguments.budget, arguments.users)
     best = chosen(considered)
     _print_choice(found.name, best.plan if best else None, considered, arguments)
     return 0 if best else EXIT_DOES_NOT_FIT
