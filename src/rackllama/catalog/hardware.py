@@ -95,7 +95,7 @@ class Instance:
 @cache
 def read_gpus(path: Path = DATA / "gpus.yaml") -> Mapping[str, CatalogueGpu]:
     """The known GPUs by name, in the order of the file."""
-    document = _document(path)
+    document = read_document(path)
     sources = _sources(document)
     return {name: _gpu(name, told, sources) for name, told in document["gpus"].items()}
 
@@ -103,7 +103,7 @@ def read_gpus(path: Path = DATA / "gpus.yaml") -> Mapping[str, CatalogueGpu]:
 @cache
 def read_instances(path: Path = DATA / "instances.yaml") -> Mapping[str, Instance]:
     """The known instance types by name, in the order of the file."""
-    document = _document(path)
+    document = read_document(path)
     sources = _sources(document)
     return {
         name: _instance(name, {**document["shared"], **told}, sources) for name, told in document["instances"].items()
@@ -168,7 +168,8 @@ def find_instance(name: str, instances: Mapping[str, Instance] | None = None) ->
     return found
 
 
-def _document(path: Path) -> Any:
+def read_document(path: Path) -> Any:
+    """What a YAML file of the catalogue says."""
     # A plan would wait longer for PyYAML's own loader than for anything else that it reads.
     return yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506
 
