@@ -1,6 +1,7 @@
 """What the inventory plugin `rackllama.llm.pulumi_stack` does: from a stack to groups, through Ansible's cache."""
 
 import hashlib
+import os
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
@@ -11,6 +12,7 @@ from ansible.errors import AnsibleParserError  # type: ignore[import-untyped]
 from rackllama.host.errors import RackllamaError
 from rackllama.paths import state_dir
 from rackllama.provision.inventory import InventoryGroups, inventory_groups
+from rackllama.provision.pulumi_cli import find_pulumi, pulumi_environment
 from rackllama.provision.stack_outputs import Stack
 
 
@@ -20,9 +22,10 @@ def parse_into(plugin: Any, path: Path, *, may_be_cached: bool) -> dict[str, dic
     Raises AnsibleParserError with the remedy.
     """
     project = (path.parent / plugin.get_option("project")).resolve()
-    stack = Stack(project, plugin.get_option("stack"), plugin.get_option("timeout_seconds"))
     cache = plugin.cache if plugin.get_option("cache") else {}
     try:
+        environment = pulumi_environment(os.environ, find_pulumi(os.environ))
+        stack = Stack(project, plugin.get_option("stack"), plugin.get_option("timeout_seconds"), environment)
         groups = stack_groups(stack, cache, may_be_cached=may_be_cached, tell=plugin.display.warning)
     except RackllamaError as error:
         raise AnsibleParserError(str(error)) from error
