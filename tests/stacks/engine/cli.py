@@ -10,10 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from . import NAME
-from .deployment import ROOT
-from .operations import operate
 from .project import Project, StackConfig, as_text
-from .state import Backend, CliError, StateFile
+from .state import ROOT, Backend, CliError, StateFile
 from .values import masked, unwrapped
 
 FAILED = 1
@@ -275,6 +273,8 @@ def _config_list(context: Context) -> None:
 
 def _operation(kind: str) -> Any:
     def run(context: Context) -> int:
+        from .operations import operate  # noqa: PLC0415 - gRPC is slow to import, and other commands do without
+
         if kind != "preview" and not context.options.yes:
             raise CliError("--yes or --skip-preview must be passed in to proceed when running in non-interactive mode")
         state, config = context.state, context.config

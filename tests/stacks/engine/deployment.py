@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 
 from .providers import DYNAMIC, Diff, Plugins, Provider, ProviderError
-from .state import Resource
+from .state import ROOT, Resource
 from .values import UNKNOWN, Properties, secret, unwrapped, with_ignored
 
-ROOT = "pulumi:pulumi:Stack"
 Step = str  # "create", "update", "replace", "delete", "same"
 
 

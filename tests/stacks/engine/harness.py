@@ -60,7 +60,7 @@ def find_engine(folder: Path) -> FoundEngine:
     package = Path(__file__).parent.parent
     program.write_text(
         f"#!{sys.executable}\nimport sys\n\nsys.path.insert(0, {str(package)!r})\n"
-        "from engine.cli import main\n\nsys.exit(main())\n"
+        "from engine.stubs import import_alone\n\nimport_alone()\n\nfrom engine.cli import main\n\nsys.exit(main())\n"
     )
     program.chmod(program.stat().st_mode | stat.S_IXUSR)
     return FoundEngine(NAME, folder)

@@ -8,12 +8,12 @@ import sys
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from .deployment import ROOT, Deployment, StepFailed
+from .deployment import Deployment, StepFailed
 from .display import Report
 from .monitor import served
 from .project import Project, StackConfig
 from .providers import Plugins
-from .state import CliError, StateFile
+from .state import ROOT, CliError, StateFile
 
 VERBS = {
     "preview": ("Previewing update", "Previewing update"),

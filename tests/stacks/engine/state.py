@@ -14,6 +14,8 @@ from cryptography.fernet import Fernet, InvalidToken
 
 from .values import SECRET, SIGNATURE, Properties, is_secret, secret, transform
 
+ROOT = "pulumi:pulumi:Stack"
+
 
 class CliError(Exception):
     """What ends a command, told after `error: `."""
