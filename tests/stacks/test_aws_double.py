@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from .engine.harness import Moto, Stack
+from .engine.harness import UBUNTU_AMI, Moto, Stack
 
 PROGRAMS = Path(__file__).parent / "programs"
 
@@ -19,6 +19,7 @@ def stack(stacks: Callable[..., Stack], moto: Moto) -> Stack:
 def test_it_goes_up_stays_and_goes_down(stack: Stack, moto: Moto) -> None:
     up = stack.up(preview=True)
     assert up.ok, up.output
+    assert stack.outputs()["ubuntu"] == UBUNTU_AMI
     again = stack.up()
     assert again.counts == {"unchanged": up.created}, again.output
     down = stack.destroy()

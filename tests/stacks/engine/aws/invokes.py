@@ -27,7 +27,8 @@ def _ami(cloud: Cloud, args: Properties) -> Properties:
 
 
 def _parameter(cloud: Cloud, args: Properties) -> Properties:
-    found = cloud.call("ssm", "get_parameter", Name=args["name"])["Parameter"]
+    # AWS's own names cannot be put into moto
+    found = cloud.kept.get(args["name"]) or cloud.call("ssm", "get_parameter", Name=args["name"])["Parameter"]
     value = found["Value"]
     return {"id": args["name"], "name": args["name"], "arn": found["ARN"], "type": found["Type"], "value": value,
             "insecureValue": value, "version": found["Version"]}  # fmt: skip

@@ -20,5 +20,7 @@ machine = aws.ec2.Instance(
 )
 volume = aws.ebs.Volume("models", availability_zone=machine.availability_zone, size=10, encrypted=True, opts=own)
 aws.ec2.VolumeAttachment("models", device_name="/dev/sdf", volume_id=volume.id, instance_id=machine.id, opts=own)
+ubuntu = "/aws/service/canonical/ubuntu/server/24.04/stable/current/amd64/hvm/ebs-gp3/ami-id"
+pulumi.export("ubuntu", aws.ssm.get_parameter(name=ubuntu, opts=pulumi.InvokeOptions(provider=provider)).insecure_value)
 pulumi.export("address", machine.private_ip)
 pulumi.export("instance", machine.id)
