@@ -8,7 +8,7 @@ HOSTS ?= 1
 SUITE ?= bookworm
 SIZE ?= 250m
 ROUNDS ?= 3
-PHASES := lint unit contract depot molecule e2e
+PHASES := lint unit contract depot molecule stacks e2e
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 export RACKLLAMA_LAB := $(LAB)
@@ -94,7 +94,7 @@ e2e: depot ## Upstream's own tools, and one lab host from nothing to answers, wi
 
 .PHONY: test-slow
 test-slow: depot ## What takes longer; last results in docs/test-results.md
-	pytest tests/unit tests/planner tests/e2e -m slow
+	pytest tests/unit tests/planner tests/stacks tests/e2e -m slow
 	pytest tests/webui -m slow
 
 .PHONY: bench-landing

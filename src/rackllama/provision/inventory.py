@@ -81,6 +81,7 @@ def inventory_groups(
             "ansible_host": host["address"],
             "ansible_user": host["user"],
             **(connection or {}),
+            **({"ansible_port": host["login"]["port"]} if (host.get("login") or {}).get("port") else {}),
             **(_login(host, known_hosts) if known_hosts else {}),
             **({"rackllama_host": told} if told else {}),
             **(host.get("variables") or {}),

@@ -126,8 +126,8 @@ class LabProvider(ResourceProvider):
 class Lab(Resource, module="rackllama", name="Lab"):
     """A lab of `args.count` hosts on this machine.
 
-    Costs nothing but memory and disk of this machine; nothing survives a destroy (see LabHost). What cannot become one
-    ends the program with the remedy, and so in a preview already.
+    Costs nothing but memory and disk of this machine; nothing survives a destroy (see LabHost). Raises RackllamaError
+    for what cannot become one, in a preview already.
     """
 
     members: pulumi.Output[Sequence[Mapping[str, Any]]]
@@ -137,10 +137,7 @@ class Lab(Resource, module="rackllama", name="Lab"):
 
     def __init__(self, name: str, args: LabArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         maker = f"{pulumi.get_project()}/{pulumi.get_stack()}"
-        try:
-            check_args(args, maker, all_hosts())
-        except RackllamaError as error:
-            raise pulumi.RunError(str(error)) from error
+        check_args(args, maker, all_hosts())
         super().__init__(LabProvider(), name, {**asdict(args), "maker": maker, **dict.fromkeys(OUTPUTS)}, opts)
         self._args = args
 

@@ -43,7 +43,8 @@ class DescribedHost:
     """One host as a stack exports it.
 
     `gpus` are names of the catalogue, one for each GPU; `roles` are groups of `inventory.GROUPS`. `labels` are what
-    `keyed_groups` may group by. `login` may name files of this machine: `key` and `known_hosts`. `console` tells where
+    `keyed_groups` may group by. `login` may name files of this machine, `key` and
+    `known_hosts`, and a `port` of SSH other than 22. `console` tells where
     its console log is read: `{"kind": "aws", "instance", "region"}`, `{"kind": "podman", "container"}` or empty.
     `variables` are further variables of Ansible's for this host; nothing secret belongs there.
     """

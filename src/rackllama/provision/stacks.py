@@ -19,7 +19,7 @@ from rackllama.provision.capacity_failures import find_shortages, remedy, words,
 from rackllama.provision.pulumi_cli import PulumiCli, chosen_backend, find_pulumi, pulumi_environment
 from rackllama.provision.state import INSTANCE, VOLUME, Resource, resources_of
 
-PLAYBOOKS = ("playbooks/wait.yml", "playbooks/site.yml")
+PLAYBOOK = "playbooks/site.yml"
 LOCKED = "the stack is currently locked by"  # what Pulumi says of state in files
 
 
@@ -218,7 +218,7 @@ def tied_to_zone(before: Sequence[Resource], after: Sequence[Resource]) -> str:
 def converge(stack: Stack, root: Path = CHECKOUT) -> None:
     """Wait for the stack's hosts and run playbooks/site.yml on them. Raises RackllamaError where that fails."""
     inventory = inventory_of(stack.project, root)
-    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, *PLAYBOOKS]
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", inventory, PLAYBOOK]
     environment = {**stack.environment, "RACKLLAMA_STACK": stack.name}
     ended = run_shown(argv, root, environment, keep=False)
     if ended.code:
