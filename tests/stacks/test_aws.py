@@ -1,19 +1,28 @@
 """The stack on AWS from its first preview to its end, on moto's server: nothing of this ran on AWS."""
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from tests.planner.header_only import header
 
-from rackllama.provision.inventory import inventory_groups
+from rackllama.host.errors import RackllamaError
 from rackllama.provision.policies import resources_of, violations
+from rackllama.provision.pulumi_cli import find_pulumi
+from rackllama.provision.stacks import Stack as DrivenStack
+from rackllama.provision.stacks import bring_up
 
 from .engine.harness import UBUNTU_AMI, Moto, Result, Stack
 
 SMALL, R1 = "llama-3.1-8b-q4_k_m", "deepseek-r1-mla-ud-iq1_m"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIE5vYm9keSdzIGtleSwgZm9yIHRlc3RzIG9ubHkuLi4u ops@example.org"
+ROOT = Path(__file__).parents[2]
 SECRETS = {"HF_TOKEN": "hf_nobody_is_to_see_this", "AWS_SECRET_ACCESS_KEY": "nor_this_key_of_an_account"}
 
 
@@ -89,12 +98,29 @@ def left(moto: Moto) -> dict[str, list[str]]:
     return {kind: ids for kind, ids in found.items() if ids}
 
 
+def listed(stack: Stack, folder: Path) -> dict[str, Any]:
+    """What Ansible lists of inventories/aws, for this stack."""
+    described = yaml.safe_load((ROOT / "inventories" / "aws" / "aws.pulumi.yml").read_text())
+    file = folder / "aws.pulumi.yml"
+    file.write_text(yaml.safe_dump({**described, "project": str(stack.folder), "stack": stack.name}))
+    told = subprocess.run(
+        [Path(sys.executable).with_name("ansible-inventory"), "-i", file, "--list"],
+        cwd=ROOT,
+        env={**stack.environment, "XDG_STATE_HOME": str(folder)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert told.returncode == 0, told.stderr
+    return dict(json.loads(told.stdout))
+
+
 def done(result: Result) -> Result:
     assert result.ok, result.output
     return result
 
 
-def test_a_stack_from_preview_to_destroy(stack: Stack, moto: Moto):
+def test_a_stack_from_preview_to_destroy(stack: Stack, moto: Moto, tmp_path: Path):
     previewed = done(stack.preview())
     assert previewed.created > 20
     assert "g6.xlarge" in previewed.output
@@ -104,9 +130,10 @@ def test_a_stack_from_preview_to_destroy(stack: Stack, moto: Moto):
     assert up.created == previewed.created
     assert len(instances(moto)) == 1
     outputs = stack.outputs()
-    groups = inventory_groups(outputs)
-    assert groups.groups["serving"] == ["gpu1"]
-    assert groups.variables["gpu1"]["ansible_host"] == instances(moto)[0]["PrivateIpAddress"]
+    groups = listed(stack, tmp_path)
+    for group in ("serving", "gateway", "region_us_east_1", "zone_us_east_1a", "type_g6_xlarge"):
+        assert groups[group]["hosts"] == ["gpu1"]
+    assert groups["_meta"]["hostvars"]["gpu1"]["ansible_host"] == instances(moto)[0]["PrivateIpAddress"]
     host = outputs["hosts"][0]
     assert host["via"] == {
         "kind": "session-manager",
@@ -174,6 +201,24 @@ def test_without_capacity_another_zone_does(stack: Stack, moto: Moto):
     assert stack.outputs()["hosts"][0]["labels"]["zone"] == "us-east-1b"
     assert set(stack.resources("aws:ec2/subnet:Subnet")) == network
     done(stack.destroy())
+
+
+def test_rackllama_stack_tries_the_other_zones_but_moves_no_volume(stack: Stack, moto: Moto, capfd):
+    driven = DrivenStack(stack.folder, stack.name, find_pulumi(stack.environment), stack.environment)
+    moto.no_capacity("us-east-1a", "g6.xlarge")
+    bring_up(driven)
+    assert "us-east-1a: AWS has no free machine of this type in this zone now" in capfd.readouterr().err
+    assert driven.config()["zone"] == "us-east-1b"
+    (host,) = instances(moto)
+    (volume,) = left(moto)["volumes"]
+    assert host["Placement"]["AvailabilityZone"] == "us-east-1b"
+
+    moto.client("ec2").terminate_instances(InstanceIds=[host["InstanceId"]])
+    moto.no_capacity("us-east-1b", "g6.xlarge")
+    done(stack.refresh())
+    with pytest.raises(RackllamaError, match=r"us-east-1a not tried, as .* would be moved there"):
+        bring_up(driven)
+    assert left(moto)["volumes"] == [volume]
 
 
 def test_what_a_failure_left_can_be_destroyed(stack: Stack, moto: Moto):
