@@ -216,7 +216,7 @@ def test_rackllama_stack_tries_the_other_zones_but_moves_no_volume(stack: Stack,
     moto.client("ec2").terminate_instances(InstanceIds=[host["InstanceId"]])
     moto.no_capacity("us-east-1b", "g6.xlarge")
     done(stack.refresh())
-    with pytest.raises(RackllamaError, match=r"us-east-1a not tried, as .* would be moved there"):
+    with pytest.raises(RackllamaError, match="us-east-1a not tried, as rackllama-models1"):
         bring_up(driven)
     assert left(moto)["volumes"] == [volume]
 
@@ -229,6 +229,7 @@ def test_what_a_failure_left_can_be_destroyed(stack: Stack, moto: Moto):
     assert left(moto) == {}
 
 
+@pytest.mark.slow
 def test_a_host_keeps_the_type_that_the_planner_took(stack: Stack, moto: Moto):
     done(stack.up())
     (before,) = instances(moto)
@@ -243,6 +244,7 @@ def test_a_host_keeps_the_type_that_the_planner_took(stack: Stack, moto: Moto):
     assert f"hosts keep g6.xlarge, and the planner would now choose {chosen}" in again.output
 
 
+@pytest.mark.slow
 def test_a_newer_image_or_another_key_replaces_no_host(stack: Stack, moto: Moto):
     done(stack.up())
     before = instances(moto)[0]["InstanceId"]
@@ -253,26 +255,31 @@ def test_a_newer_image_or_another_key_replaces_no_host(stack: Stack, moto: Moto)
     assert [instance["InstanceId"] for instance in instances(moto)] == [before]
 
 
+REFUSED = [
+    ({"instance_type": "p5.49xlarge"}, "the catalogue has no instance type 'p5.49xlarge'"),
+    ({"instance_type": "p6-b200.48xlarge"}, "does not offer p6-b200.48xlarge"),
+    ({"model_source": R1, "instance_type": "g6.xlarge"}, "does not fit on g6.xlarge"),
+    ({"ssh_public_key": ""}, "ssh_public_key is not set"),
+    ({"ssh_from": ["0.0.0.0/0"]}, "lets the internet in"),
+]
+# Refused at the same place, so that one now and then will do.
+REFUSED_AS_WELL = [
+    ({"model_source": "", "model": "deepseek-r2"}, "model is 'deepseek-r2'"),
+    ({"ssh_public_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0"}, "ssh_public_key is a private key"),
+    ({"ssh_from": ["0.0.0.0/1", "128.0.0.0/1"]}, "lets the internet in"),
+    ({"zones": ["eu-west-1a"]}, "no zone of us-east-1"),
+    ({"ami": "/no/such/parameter"}, "AWS did not tell which image /no/such/parameter means"),
+    ({"monthly_budget_usd": 0}, "monthly_budget_usd is not set"),
+    ({"capacity": "capacity-block"}, "capacity block is to be used, and none is named"),
+    (
+        {"capacity": "capacity-block", "capacity_block_offering_id": "cb-1", "instance_type": "p5.48xlarge"},
+        "nothing gives the money back",
+    ),
+]
+
+
 @pytest.mark.parametrize(
-    ("config", "said"),
-    [
-        ({"instance_type": "p5.49xlarge"}, "the catalogue has no instance type 'p5.49xlarge'"),
-        ({"instance_type": "p6-b200.48xlarge"}, "does not offer p6-b200.48xlarge"),
-        ({"model_source": R1, "instance_type": "g6.xlarge"}, "does not fit on g6.xlarge"),
-        ({"model_source": "", "model": "deepseek-r2"}, "model is 'deepseek-r2'"),
-        ({"ssh_public_key": ""}, "ssh_public_key is not set"),
-        ({"ssh_public_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nc2VjcmV0"}, "ssh_public_key is a private key"),
-        ({"ssh_from": ["0.0.0.0/0"]}, "lets the internet in"),
-        ({"ssh_from": ["0.0.0.0/1", "128.0.0.0/1"]}, "lets the internet in"),
-        ({"zones": ["eu-west-1a"]}, "no zone of us-east-1"),
-        ({"ami": "/no/such/parameter"}, "AWS did not tell which image /no/such/parameter means"),
-        ({"monthly_budget_usd": 0}, "monthly_budget_usd is not set"),
-        ({"capacity": "capacity-block"}, "capacity block is to be used, and none is named"),
-        (
-            {"capacity": "capacity-block", "capacity_block_offering_id": "cb-1", "instance_type": "p5.48xlarge"},
-            "nothing gives the money back",
-        ),
-    ],
+    ("config", "said"), [*REFUSED, *(pytest.param(*case, marks=pytest.mark.slow) for case in REFUSED_AS_WELL)]
 )
 def test_what_will_not_do_is_refused_before_anything_is_made(stack: Stack, moto: Moto, headers, config, said):
     config = {key: str(headers[value]) if value == R1 else value for key, value in config.items()}

@@ -29,6 +29,7 @@ def test_it_goes_up_stays_and_goes_down(stack: Stack, moto: Moto) -> None:
     assert moto.client("ec2").describe_volumes(Filters=[{"Name": "size", "Values": ["10"]}])["Volumes"] == []
 
 
+@pytest.mark.slow
 def test_a_terminated_machine_is_found_and_made_again(stack: Stack, moto: Moto) -> None:
     assert stack.up().ok
     gone = stack.outputs()["instance"]
@@ -40,6 +41,7 @@ def test_a_terminated_machine_is_found_and_made_again(stack: Stack, moto: Moto) 
     assert stack.outputs()["instance"] != gone
 
 
+@pytest.mark.slow
 def test_a_zone_without_capacity_says_so_and_keeps_the_rest(stack: Stack, moto: Moto) -> None:
     moto.no_capacity("us-east-1a", "t3.micro")
     failed = stack.up()

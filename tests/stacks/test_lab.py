@@ -48,6 +48,9 @@ def ansible(stack, program, *arguments):
     """Run a program of Ansible's on the hosts that the stack exports, and give what it says."""
     inventory = stack.folder / "lab.pulumi.yml"
     inventory.write_text(f"plugin: rackllama.llm.pulumi_stack\nproject: {stack.folder}\n")
+    variables = stack.folder / "group_vars"
+    if not variables.exists():
+        variables.symlink_to(CHECKOUT / "inventories" / "lab_stack" / "group_vars")
     done = subprocess.run(
         [str(Path(sys.executable).with_name(program)), "-i", str(inventory), *arguments],
         cwd=CHECKOUT,
@@ -101,6 +104,12 @@ def test_a_lab_that_others_removed_is_made_anew(stack):
     bring_up(stack)
 
     assert containers() == {"stacka1": "running", "stacka2": "running"}
+
+
+def test_site_makes_them_serve(stack):
+    ansible(stack, "ansible-playbook", "--limit", "stacka1", "playbooks/site.yml")
+    verified = ansible(stack, "ansible-playbook", "--limit", "stacka1", "playbooks/verify.yml")
+    assert "plan.memory gemma3-270m:q4_k_m" in verified
 
 
 def test_nobody_else_starts_a_lab_that_a_stack_keeps():
