@@ -1,6 +1,7 @@
 """A Pulumi stack, driven by the CLI's own command line: up with other zones tried, the playbooks, down, what is up."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from rackllama.provision.pulumi_cli import PulumiCli, chosen_backend, find_pulum
 from rackllama.provision.state import INSTANCE, VOLUME, Resource, resources_of
 
 PLAYBOOK = "playbooks/site.yml"
+HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 LOCKED = "the stack is currently locked by"  # what Pulumi says of state in files
 
 
@@ -247,12 +249,12 @@ def inventory_of(project: str, root: Path) -> str:
 def run_shown(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *, keep: bool = True) -> Ended:
     """Run a program, showing what it says as it comes, and keeping it as well; without `keep` it has the terminal.
 
-    Ctrl-C reaches the program from the terminal, and ends it its own way: it is waited for, and then
-    InterruptedStackError is raised.
+    What would end this process (Ctrl-C, a hang-up, `kill`) is handed to the program, which ends its own way: it is
+    waited for, and then InterruptedStackError is raised. Where nobody reads what is shown any more, it goes on unseen.
     """
     said = []
     with (
-        _interrupts() as interrupts,
+        _signals_for(keep) as held,
         subprocess.Popen(
             argv,
             cwd=cwd,
@@ -261,14 +263,15 @@ def run_shown(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *,
             errors="replace",
             stdout=subprocess.PIPE if keep else None,
             stderr=subprocess.STDOUT if keep else None,
+            start_new_session=keep,  # so that it gets each signal once, from here: a second one ends Pulumi at once
         ) as program,
     ):
+        held.hand_to(program)
         for line in program.stdout or ():
             said.append(line)
-            sys.stdout.write(line)
-            sys.stdout.flush()
+            _show(line)
         code = program.wait()
-    if interrupts:
+    if held.seen:
         raise InterruptedStackError(
             f"{Path(argv[0]).name} was interrupted; what it made is in the stack's state, and may be billed",
             "go on with the same command, or remove it all by `rackllama stack down`",
@@ -276,12 +279,48 @@ def run_shown(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *,
     return Ended(code, "".join(said))
 
 
-@contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """The interrupts that come meanwhile, which end nothing here. A handler is not inherited, as ignoring would be."""
-    seen: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _frame: seen.append(number))
+def _show(line: str) -> None:
+    """Print it. Where the reader is gone, all output goes nowhere from then on."""
     try:
-        yield seen
+        sys.stdout.write(line)
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
+@dataclass
+class _Held:
+    """Signals that came, and the program that they are handed to; with `apart` it gets none from the terminal."""
+
+    apart: bool
+    seen: list[int] = field(default_factory=list)
+    program: subprocess.Popen[str] | None = None
+
+    def hand_to(self, program: subprocess.Popen[str]) -> None:
+        """Hand on what came, and what will come."""
+        self.program = program
+        for number in self.seen:
+            self._hand_on(number)
+
+    def came(self, number: int, _frame: object) -> None:
+        """Take a signal."""
+        self.seen.append(number)
+        self._hand_on(number)
+
+    def _hand_on(self, number: int) -> None:
+        if self.program and (self.apart or number != signal.SIGINT):
+            self.program.send_signal(signal.SIGINT if self.apart else number)  # Pulumi ends in order by SIGINT
+
+
+@contextmanager
+def _signals_for(apart: bool) -> Iterator[_Held]:
+    """The signals that come meanwhile, which end nothing here. A handler is not inherited, as ignoring would be."""
+    held = _Held(apart)
+    before = {number: signal.signal(number, held.came) for number in HELD_SIGNALS}
+    try:
+        yield held
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -89,3 +89,36 @@ def test_ctrl_c_lets_the_program_end_its_own_way_and_says_what_is_left(kept):
     assert said.startswith("ended in order\n")
     assert "was interrupted; what it made is in the stack's state, and may be billed" in said
     assert "go on with the same command" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_kill_and_a_hang_up_let_pulumi_end_its_own_way_too(number):
+    argv = [sys.executable, "-c", SHOWING, PROGRAM, "keep"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout.readline() == "under way\n"
+        shown.send_signal(number)
+        said = shown.stdout.read()
+
+    assert said.startswith("ended in order\n")
+    assert "was interrupted" in said
+
+
+def test_a_program_that_nobody_reads_any_more_comes_to_its_end(tmp_path):
+    told = tmp_path / "told"
+    program = f"""
+import sys
+print("under way", flush=True)
+sys.stdin.readline()
+for _ in range(3):
+    print("creating", flush=True)
+open({str(told)!r}, "w").write("all made")
+"""
+    argv = [sys.executable, "-c", SHOWING, program, "keep"]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as shown:
+        assert shown.stdout.readline() == "under way\n"
+        shown.stdout.close()
+        shown.stdin.write("go on\n")
+        shown.stdin.close()
+        code = shown.wait(timeout=30)
+
+    assert (code, told.read_text()) == (0, "all made")
