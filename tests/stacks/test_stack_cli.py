@@ -93,7 +93,7 @@ def test_any_other_failure_is_left_to_the_user(stack):
 def test_what_a_destroy_leaves_is_listed_with_its_cost_before_and_is_left(stack):
     bring_up(stack)
 
-    found = teardown(str(stack), stack.resources(), stack.outputs()["costs"])
+    found = teardown(str(stack), stack.state(), stack.outputs()["costs"])
     destroyed = stack.stream("destroy", "--yes", "--skip-preview")
 
     assert sorted(resource.name for resource in found.goes) == ["host", "network"]
@@ -140,6 +140,22 @@ def test_from_nothing_up_and_down_again(rackllama, stack):
     assert rackllama("list")[1] == "small (dev): down\n"
     nothing = f"small (dev): nothing to destroy in the state at {stack.backend}\n"  # there may be more elsewhere
     assert rackllama("down", "small", "--yes")[1] == nothing
+
+
+def test_down_and_list_fail_while_something_may_exist_that_the_state_does_not_know(rackllama, stack, engine):
+    if not engine.is_double:
+        pytest.skip("the real engine's state is not written by hand")
+    [path] = Path(stack.backend.removeprefix("file://")).glob(".pulumi/stacks/*/dev.json")
+    state = json.loads(path.read_text())
+    urn = "urn:pulumi:dev::rackllama-small::aws:ec2/instance:Instance::gpu1"
+    making = {"type": "creating", "resource": {"urn": urn, "type": "aws:ec2/instance:Instance", "custom": True}}
+    state["checkpoint"]["latest"]["pending_operations"] = [making]
+    path.write_text(json.dumps(state))
+
+    for command in (["down", "small", "--yes"], ["list"]):
+        code, said, _ = rackllama(*command)
+        assert (code, "gpu1: may exist, unknown to the state: look for it" in said) == (1, True)
+        assert "nothing to destroy" not in said
 
 
 def test_what_is_protected_is_left_out_of_the_destroy_and_stays_in_the_state(rackllama, stack, engine):

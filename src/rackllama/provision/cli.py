@@ -15,6 +15,7 @@ from rackllama.mirror.lock import default_lock_path, read_lock
 from rackllama.provision.pulumi_cli import chosen_backend, find_pulumi, install_pulumi, pulumi_environment, tools_folder
 from rackllama.provision.stacks import Stack, bring_up, converge, open_stack, open_stacks
 from rackllama.provision.standing import standing, standing_words
+from rackllama.provision.state import State
 from rackllama.provision.teardown import Teardown, teardown
 
 DEFAULT_STACK = "dev"
@@ -106,11 +107,13 @@ def _down(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         print(json.dumps(found.as_data(), indent=2) if arguments.json else f"{found.going()}\n{found.staying()}")
         return 0
+    doubtful = 1 if found.unknown else 0
     if not found.goes:
-        print(f"{stack}: nothing to destroy in the state at {stack.backend}")
-        if found.stays:
+        if not doubtful:
+            print(f"{stack}: nothing to destroy in the state at {stack.backend}")
+        if found.stays or doubtful:
             print(found.staying())
-        return 0
+        return doubtful
     print(f"{found.going()}\n{found.staying()}")
     if not (arguments.yes or _agreed(f"Destroy {stack}?")):
         return 1
@@ -120,20 +123,20 @@ def _down(arguments: argparse.Namespace) -> int:
             f"`pulumi destroy` of the stack {stack} failed, as it says above; what is left may be billed",
             f"mend it and run again: rackllama stack down {stack.project}",
         )
-    print(f"{stack} is down\n{found.staying()}")
-    return 0
+    print(f"{stack} is down{', as far as its state knows' if doubtful else ''}\n{found.staying()}")
+    return doubtful
 
 
 def _teardown_of(stack: Stack) -> Teardown:
     if not stack.exists():
-        return teardown(str(stack), [], [])
-    return teardown(str(stack), stack.resources(), stack.outputs().get("costs") or [])
+        return teardown(str(stack), State(), [])
+    return teardown(str(stack), stack.state(), stack.outputs().get("costs") or [])
 
 
 def _list(arguments: argparse.Namespace) -> int:
     now = datetime.now(UTC)
     found = [
-        standing((stack.project, stack.name), stack.resources(), stack.outputs(), now)
+        standing((stack.project, stack.name), stack.state(), stack.outputs(), now)
         for stack in open_stacks(CHECKOUT, os.environ)
     ]
     if arguments.json:
@@ -141,7 +144,7 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         backend = chosen_backend(pulumi_environment(os.environ))
         print("\n".join(map(standing_words, found)) or f"no stacks in the state at {backend}")
-    return 0
+    return 1 if any(one.unknown for one in found) else 0
 
 
 def _env(_arguments: argparse.Namespace) -> int:

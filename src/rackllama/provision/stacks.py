@@ -18,7 +18,7 @@ from rackllama.lab.machine import last_lines, say
 from rackllama.lab.up import CHECKOUT
 from rackllama.provision.capacity_failures import find_shortages, remedy, words, zone_order
 from rackllama.provision.pulumi_cli import PulumiCli, chosen_backend, find_pulumi, pulumi_environment
-from rackllama.provision.state import INSTANCE, VOLUME, Resource, resources_of
+from rackllama.provision.state import INSTANCE, VOLUME, Resource, State, state_of
 
 PLAYBOOK = "playbooks/site.yml"
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -108,9 +108,13 @@ class Stack:
         """What the stack exports; secrets are masked."""
         return dict(json.loads(self.read("stack", "output", "--json")))
 
+    def state(self) -> State:
+        """What is in its state, and what may exist beside it."""
+        return state_of(json.loads(self.read("stack", "export")))
+
     def resources(self) -> list[Resource]:
-        """What is in its state."""
-        return resources_of(json.loads(self.read("stack", "export")))
+        """The resources in its state."""
+        return list(self.state().resources)
 
     def config(self) -> dict[str, Any]:
         """The stack's configuration with its project's defaults, by key without the project's name; no secrets."""
@@ -273,8 +277,10 @@ def run_shown(argv: Sequence[str], cwd: Path, environment: Mapping[str, str], *,
         code = program.wait()
     if held.seen:
         raise InterruptedStackError(
-            f"{Path(argv[0]).name} was interrupted; what it made is in the stack's state, and may be billed",
-            "go on with the same command, or remove it all by `rackllama stack down`",
+            f"{Path(argv[0]).name} was interrupted; what it made is in the stack's state, and may be billed; "
+            "what it was making may exist without being there",
+            "see `rackllama stack list`, which names such things; go on with the same command, or remove it all by "
+            "`rackllama stack down`",
         )
     return Ended(code, "".join(said))
 

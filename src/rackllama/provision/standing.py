@@ -1,18 +1,19 @@
 """What is up, what it costs an hour and since when, from stacks' states and outputs: pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from rackllama.provision.state import Resource
+from rackllama.provision.state import Resource, State, unknown_words
 
 
 @dataclass(frozen=True)
 class Standing:
     """A stack that is up: its hosts, what it costs an hour, and since when, where its state tells.
 
-    `usd_so_far` is what it came to if all of it ran all the time since: not more than that.
+    `usd_so_far` is what it came to if all of it ran all the time since: not more than that. `unknown` is what may exist
+    beside it.
     """
 
     stack: str
@@ -22,17 +23,21 @@ class Standing:
     usd_per_hour: float | None = None
     since: datetime | None = None
     usd_so_far: float | None = None
+    unknown: tuple[Resource, ...] = ()
 
     def as_data(self) -> dict[str, Any]:
         """As plain data."""
-        return {**asdict(self), "hosts": list(self.hosts), "since": self.since and self.since.isoformat()}
+        return {
+            **asdict(self),
+            "hosts": list(self.hosts),
+            "since": self.since and self.since.isoformat(),
+            "unknown": [one.words for one in self.unknown],
+        }
 
 
-def standing(
-    stack: tuple[str, str], resources: Sequence[Resource], outputs: Mapping[str, Any], now: datetime
-) -> Standing:
+def standing(stack: tuple[str, str], state: State, outputs: Mapping[str, Any], now: datetime) -> Standing:
     """What there is of a stack, named by project and stack, at the time `now`."""
-    real = [resource for resource in resources if resource.custom]
+    real = [resource for resource in state.resources if resource.custom]
     created = {resource.id: resource.created for resource in real if resource.created}
     since = min((resource.created for resource in real if resource.created), default=None)
     hourly = [cost for cost in outputs.get("costs") or [] if cost.get("unit") == "hour"]
@@ -46,6 +51,7 @@ def standing(
         usd_per_hour=sum(float(cost["usd"]) for cost in known) if all_known else None,
         since=since,
         usd_so_far=sum(so_far) if since and all_known else None,
+        unknown=state.unknown,
     )
 
 
@@ -56,10 +62,11 @@ def hours(since: datetime | None, now: datetime) -> float:
 
 def standing_words(found: Standing) -> str:
     """A stack in one line, and one more for each host."""
-    if not found.resources:
+    doubtful = [unknown_words(found.unknown)] if found.unknown else []
+    if not found.resources and not doubtful:
         return f"{found.stack} ({found.name}): down"
     price = "price not known" if found.usd_per_hour is None else f"{found.usd_per_hour:.2f} $ an hour"
     since = f", since {found.since:%Y-%m-%d %H:%M} UTC" if found.since else ""
     so_far = f", at most {found.usd_so_far:.2f} $ so far" if found.usd_so_far is not None else ""
     head = f"{found.stack} ({found.name}): resources: {found.resources}, {price}{since}{so_far}"
-    return "\n".join([head, *(f"  {host}" for host in found.hosts)])
+    return "\n".join([head, *(f"  {host}" for host in found.hosts), *doubtful])

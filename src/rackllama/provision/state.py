@@ -27,6 +27,32 @@ class Resource:
         return f"{self.type} {self.name}" + (f" ({self.id})" if self.id else "")
 
 
+@dataclass(frozen=True)
+class State:
+    """What a stack's state has: its resources, and `unknown`, whose making was cut off: each may exist all the same."""
+
+    resources: tuple[Resource, ...] = ()
+    unknown: tuple[Resource, ...] = ()
+
+
+def state_of(exported: Mapping[str, Any]) -> State:
+    """What is in what `pulumi stack export` prints."""
+    pending = (exported.get("deployment") or {}).get("pending_operations") or []
+    made = [operation["resource"] for operation in pending if operation["type"] in {"creating", "importing"}]
+    unknown = resources_of({"deployment": {"resources": made}})
+    return State(tuple(resources_of(exported)), tuple(resource for resource in unknown if resource.custom))
+
+
+def unknown_words(unknown: Sequence[Resource]) -> str:
+    """What may exist, in words, with what to do about it."""
+    return "\n".join(
+        [
+            *(f"  ? {resource.words}: may exist, unknown to the state: look for it" for resource in unknown),
+            "  ? once each was looked for, and removed if it is there: pulumi refresh --clear-pending-creates",
+        ]
+    )
+
+
 def resources_of(exported: Mapping[str, Any]) -> list[Resource]:
     """The resources in what `pulumi stack export` prints, without the stack itself."""
     entries = (exported.get("deployment") or {}).get("resources") or []

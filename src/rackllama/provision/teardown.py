@@ -4,23 +4,27 @@ A resource stays that its program said to retain (`retainOnDelete`), or that is 
 destroy, as it would else stop at them.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rackllama.provision.state import Resource
+from rackllama.provision.state import Resource, State, unknown_words
 
 HOURS_PER_MONTH = 730  # as AWS counts: 8760 hours a year, by 12
 
 
 @dataclass(frozen=True)
 class Teardown:
-    """What goes, what stays, and what that costs on; `costs` are entries of the output of that name."""
+    """What goes, what stays, and what that costs on; `costs` are entries of the output of that name.
+
+    `unknown` is what may exist without the state knowing: a destroy does not take it.
+    """
 
     stack: str
     goes: tuple[Resource, ...]
     stays: tuple[Resource, ...]
     costs: tuple[Mapping[str, Any], ...]
+    unknown: tuple[Resource, ...] = ()
 
     @property
     def usd_per_month(self) -> float:
@@ -42,6 +46,7 @@ class Teardown:
             "stack": self.stack,
             "destroyed": [plain(resource) for resource in self.goes],
             "remains": [plain(resource) for resource in self.stays],
+            "may_exist": [plain(resource) for resource in self.unknown],
             "costs": [dict(cost) for cost in self.costs],
             "usd_per_month": self.usd_per_month,
         }
@@ -55,24 +60,26 @@ class Teardown:
 
     def staying(self) -> str:
         """What remains, in words, with what it costs."""
+        doubtful = [f"{self.stack}: this may exist, and be billed", unknown_words(self.unknown)] if self.unknown else []
         if not self.stays and not self.costs:
-            return f"{self.stack}: nothing remains after it"
+            return "\n".join(doubtful) or f"{self.stack}: nothing remains after it"
         lines = [f"  = {resource.words}: {resource.stays}" for resource in self.stays]
         costs = [f"  $ {cost_words(cost)}" for cost in self.costs]
         if self.stays and not costs:
             costs = ["  $ what it costs is not known: the stack exported no costs of it"]
         total = [f"  $ in all: about {self.usd_per_month:.2f} $ a month"] if len(self.costs) > 1 else []
-        return "\n".join([f"{self.stack}: this remains, and is billed on", *lines, *costs, *total])
+        return "\n".join([f"{self.stack}: this remains, and is billed on", *lines, *costs, *total, *doubtful])
 
 
-def teardown(stack: str, resources: Iterable[Resource], costs: Sequence[Mapping[str, Any]]) -> Teardown:
+def teardown(stack: str, state: State, costs: Sequence[Mapping[str, Any]]) -> Teardown:
     """What destroying the stack does. Components and providers exist in the state alone, and are not told of."""
-    real = [resource for resource in resources if resource.custom]
+    real = [resource for resource in state.resources if resource.custom]
     return Teardown(
         stack,
         goes=tuple(resource for resource in real if not resource.stays),
         stays=tuple(resource for resource in real if resource.stays),
         costs=tuple(cost for cost in costs if cost.get("survives_destroy")),
+        unknown=state.unknown,
     )
 
 

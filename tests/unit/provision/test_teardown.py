@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from rackllama.provision.standing import standing, standing_words
-from rackllama.provision.state import INSTANCE, VOLUME, resources_of
+from rackllama.provision.state import INSTANCE, VOLUME, State, state_of
 from rackllama.provision.teardown import monthly, teardown
 
 STACK = "urn:pulumi:dev::rackllama-aws"
@@ -34,7 +34,7 @@ EXPORTED = {
 
 
 def test_a_destroy_takes_what_is_neither_retained_nor_protected():
-    found = teardown("aws (dev)", resources_of(EXPORTED), [HOST_COST, VOLUME_COST])
+    found = teardown("aws (dev)", state_of(EXPORTED), [HOST_COST, VOLUME_COST])
 
     assert [resource.id for resource in found.goes] == ["i-1"]
     assert [(resource.id, resource.stays) for resource in found.stays] == [("vol-1", "retained"), ("cr-1", "protected")]
@@ -48,7 +48,7 @@ def test_what_a_protected_resource_needs_stays_with_it():
     kept = entry(VOLUME, "models", "vol-1", protect=True, dependencies=[subnet["urn"]])
     resources = [network, subnet, kept, entry(INSTANCE, "gpu1", "i-1", dependencies=[subnet["urn"]])]
 
-    found = teardown("aws (dev)", resources_of({"deployment": {"resources": resources}}), [])
+    found = teardown("aws (dev)", state_of({"deployment": {"resources": resources}}), [])
 
     assert [resource.name for resource in found.goes] == ["gpu1"]
     assert [(resource.name, resource.stays) for resource in found.stays] == [
@@ -59,7 +59,7 @@ def test_what_a_protected_resource_needs_stays_with_it():
 
 
 def test_what_goes_and_what_remains_is_told_with_its_cost():
-    found = teardown("aws (dev)", resources_of(EXPORTED), [HOST_COST, VOLUME_COST])
+    found = teardown("aws (dev)", state_of(EXPORTED), [HOST_COST, VOLUME_COST])
 
     assert found.going().splitlines() == [
         "aws (dev): this will be destroyed",
@@ -74,11 +74,11 @@ def test_what_goes_and_what_remains_is_told_with_its_cost():
 
 
 def test_where_no_costs_were_exported_what_remains_is_not_told_to_be_free():
-    assert "what it costs is not known" in teardown("aws (dev)", resources_of(EXPORTED), []).staying()
+    assert "what it costs is not known" in teardown("aws (dev)", state_of(EXPORTED), []).staying()
 
 
 def test_a_stack_that_leaves_nothing_says_so():
-    found = teardown("lab (dev)", [], [])
+    found = teardown("lab (dev)", State(), [])
 
     assert (found.going(), found.staying()) == (
         "lab (dev): nothing will be destroyed",
@@ -100,7 +100,7 @@ def test_a_month_is_counted_as_aws_counts_it(cost, month):
 
 
 def test_a_price_that_nobody_knows_is_not_guessed():
-    words = teardown("aws (dev)", [], [{**VOLUME_COST, "usd": None, "note": "no price of eu-north-1"}]).staying()
+    words = teardown("aws (dev)", State(), [{**VOLUME_COST, "usd": None, "note": "no price of eu-north-1"}]).staying()
 
     assert words.endswith("model volume, 500 GiB [vol-1]: price not known (no price of eu-north-1)")
 
@@ -108,7 +108,7 @@ def test_a_price_that_nobody_knows_is_not_guessed():
 def test_a_host_left_running_is_told_with_the_dollars_so_far():
     outputs = {"hosts": [{"name": "gpu1", "address": "10.0.1.12"}], "costs": [HOST_COST, VOLUME_COST]}
 
-    found = standing(("aws", "dev"), resources_of(EXPORTED), outputs, NOW)
+    found = standing(("aws", "dev"), state_of(EXPORTED), outputs, NOW)
 
     assert found.usd_so_far == pytest.approx(24 * 55.04, rel=1e-4)
     assert standing_words(found).splitlines() == [
@@ -128,18 +128,38 @@ def test_a_host_made_anew_is_counted_from_then():
         }
     }
 
-    assert standing(("aws", "dev"), resources_of(exported), {"costs": [HOST_COST]}, NOW).usd_so_far == pytest.approx(
-        55.04
-    )
+    assert standing(("aws", "dev"), state_of(exported), {"costs": [HOST_COST]}, NOW).usd_so_far == pytest.approx(55.04)
 
 
 def test_an_empty_stack_is_down_and_an_unknown_price_is_not_counted():
-    down = standing(("aws", "dev"), [], {}, NOW)
-    unknown = standing(("aws", "dev"), resources_of(EXPORTED), {"costs": [{**HOST_COST, "usd": None}]}, NOW)
+    down = standing(("aws", "dev"), State(), {}, NOW)
+    unknown = standing(("aws", "dev"), state_of(EXPORTED), {"costs": [{**HOST_COST, "usd": None}]}, NOW)
 
-    failed = standing(("aws", "dev"), resources_of(EXPORTED), {}, NOW)  # no `up` has come to its end
+    failed = standing(("aws", "dev"), state_of(EXPORTED), {}, NOW)  # no `up` has come to its end
 
     assert standing_words(down) == "aws (dev): down"
     assert "price not known" in standing_words(failed)
     assert "price not known" in standing_words(unknown)
     assert (unknown.usd_per_hour, unknown.usd_so_far) == (None, None)
+
+
+def test_what_was_being_made_when_pulumi_was_killed_is_never_told_to_be_nothing():
+    resource = {"urn": f"{STACK}::{INSTANCE}::gpu1", "type": INSTANCE, "custom": True}
+    killed = state_of({"deployment": {"pending_operations": [{"resource": resource, "type": "creating"}]}})
+
+    found = standing(("aws", "dev"), killed, {}, NOW)
+
+    told = "  ? aws:ec2/instance:Instance gpu1: may exist, unknown to the state: look for it"
+    assert told in standing_words(found).splitlines()
+    assert "down" not in standing_words(found)
+    assert found.as_data()["unknown"] == ["aws:ec2/instance:Instance gpu1"]
+    assert teardown("aws (dev)", killed, []).staying().splitlines()[:2] == [
+        "aws (dev): this may exist, and be billed",
+        told,
+    ]
+
+
+def test_what_is_being_deleted_is_in_the_state_still_and_not_told_twice():
+    gone = {"resource": entry(INSTANCE, "gpu1", "i-1"), "type": "deleting"}
+
+    assert state_of({"deployment": {"pending_operations": [gone]}}) == State()
