@@ -112,6 +112,17 @@ def test_refresh_finds_what_is_gone_and_up_makes_it_again(stack: Stack, folder: 
     assert stack.up().counts == {"created": 1, "unchanged": 4}
 
 
+def test_a_preview_that_refreshes_notes_nothing_and_an_up_does(stack: Stack, folder: Path) -> None:
+    assert stack.up().ok
+    (folder / "top-top").unlink()
+    assert stack.run("preview", "--refresh", "--stack", stack.name).created == 1
+    assert "top" in stack.resources()
+    assert not (folder / "top-top").exists()
+    refreshed = stack.run("up", "--refresh", "--yes", "--skip-preview", "--stack", stack.name)
+    assert refreshed.counts == {"created": 1, "unchanged": 4}
+    assert (folder / "top-top").exists()
+
+
 def test_refresh_finds_what_changed(stack: Stack, folder: Path) -> None:
     assert stack.up().ok
     (folder / "a-base").write_text("by hand")

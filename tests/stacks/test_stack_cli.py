@@ -182,5 +182,16 @@ def test_nothing_is_made_or_destroyed_where_nobody_can_say_yes(rackllama, stack)
     assert stack.resources() == []
 
 
+def test_a_refresh_before_the_question_changes_no_state(rackllama, stack):
+    bring_up(stack)
+    before = stack.read("stack", "export")
+
+    previewed, asked = rackllama("preview", "small", "--refresh"), rackllama("up", "small", "--refresh")
+
+    assert (previewed[0], asked[0]) == (0, 2)  # nobody is there to ask
+    assert "Refreshing (dev)" not in previewed[1] + asked[1]
+    assert stack.read("stack", "export") == before
+
+
 def test_a_project_that_is_none_is_told_with_those_there_are(rackllama):
     assert rackllama("up", "azure")[2] == "rackllama: there is no stack 'azure'\n  remedy: choose one of: small\n"

@@ -26,7 +26,9 @@ def add_commands(commands: "argparse._SubParsersAction[Any]") -> None:
     parser = commands.add_parser("stack", help="hosts by Pulumi, in a cloud, on bare metal or as a lab")
     stack = parser.add_subparsers(dest="stack_command", required=True, metavar="STACK_COMMAND")
 
-    preview = stack.add_parser("preview", help="what `up` would do, and what it would cost; changes nothing")
+    preview = stack.add_parser(
+        "preview", help="what `up` would do, and what it would cost; at most adds an empty stack to the state"
+    )
     _add_names(preview)
     _add_refresh(preview)
     preview.set_defaults(run=_preview)
@@ -68,7 +70,7 @@ def _add_names(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_refresh(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--refresh", action="store_true", help="first note in the state what others changed or removed")
+    parser.add_argument("--refresh", action="store_true", help="first look what others changed or removed")
 
 
 def _open(arguments: argparse.Namespace) -> Stack:
@@ -78,24 +80,21 @@ def _open(arguments: argparse.Namespace) -> Stack:
 def _preview(arguments: argparse.Namespace) -> int:
     stack = _open(arguments)
     stack.select()
-    _refresh(stack, arguments)
-    return 1 if stack.stream("preview").code else 0
+    return 1 if stack.stream("preview", *_refresh(arguments)).code else 0
 
 
-def _refresh(stack: Stack, arguments: argparse.Namespace) -> None:
-    if arguments.refresh and stack.stream("refresh", "--yes", "--skip-preview").code:
-        raise RackllamaError(f"the refresh of {stack} failed, as it says above", "mend it, or go on without --refresh")
+def _refresh(arguments: argparse.Namespace) -> list[str]:
+    return ["--refresh"] if arguments.refresh else []
 
 
 def _up(arguments: argparse.Namespace) -> int:
     stack = _open(arguments)
     stack.select()
-    _refresh(stack, arguments)
-    if stack.stream("preview").code:
+    if stack.stream("preview", *_refresh(arguments)).code:
         raise RackllamaError(f"the preview of {stack} failed, as it says above; nothing was made", "mend it, run again")
     if not (arguments.yes or _agreed(f"Bring up {stack} like this?")):
         return 1
-    bring_up(stack)
+    bring_up(stack, refresh=arguments.refresh)
     if not arguments.hosts_only:
         converge(stack)
     return 0

@@ -176,8 +176,10 @@ def list_stacks(folder: Path, cli: PulumiCli, environment: Mapping[str, str]) ->
     return list(json.loads(done.stdout))
 
 
-def bring_up(stack: Stack) -> None:
+def bring_up(stack: Stack, *, refresh: bool = False) -> None:
     """`pulumi up`, again in the next of the configured `zones` where AWS has no capacity in one.
+
+    With `refresh`, the providers are asked first what there is.
 
     Raises RackllamaError where it fails otherwise, and where no zone is left: the configuration is then as it was.
     """
@@ -189,7 +191,7 @@ def bring_up(stack: Stack) -> None:
         if tried:
             say(f"\ntrying {zone} instead")
             stack.set_zone(zone)
-        ended = stack.stream("up", "--yes", "--skip-preview")
+        ended = stack.stream("up", "--yes", "--skip-preview", *(["--refresh"] if refresh else []))
         if ended.code == 0:
             return
         shortages = find_shortages(ended.said)

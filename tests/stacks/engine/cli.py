@@ -104,7 +104,7 @@ def _parser() -> argparse.ArgumentParser:
     add(commands, "login", _login, "--local", url="?")
     for kind in ("preview", "up", "refresh", "destroy"):
         add(commands, kind, _operation(kind), "--skip-preview|-f", "--json|-j", "--diff", "--suppress-progress",
-            "--suppress-outputs", "--show-secrets")  # fmt: skip
+            "--suppress-outputs", "--show-secrets", "--refresh|-r")  # fmt: skip
     stack = commands.add_parser("stack").add_subparsers(required=True)
     add(stack, "init", _stack_init, name="?")
     add(stack, "select", _stack_select, "--create|-c", name="?")
@@ -280,7 +280,7 @@ def _operation(kind: str) -> Any:
         state, config = context.state, context.config
         previews = [True] if kind == "preview" else [False] if context.options.skip_preview else [True, False]
         for preview in previews:
-            if not operate(kind, config, state, preview, as_json=context.options.json):
+            if not operate(kind, config, state, preview, context.options):
                 return FAILED
         if kind == "destroy":
             print(

@@ -341,6 +341,14 @@ class Deployment:
                 if not self.preview:
                     self.save(self.resources())
 
+    def refresh_first(self) -> None:
+        """Refresh, and begin the operation from what was found; saved like any step, so not in a preview."""
+        self.refresh()
+        found = self.resources()
+        for kept in (self.olds, self.pending, self.news, self.counts, self.order):
+            kept.clear()
+        self.begin(found)
+
 
 def _with_secrets(outputs: Properties, names: list[str]) -> Properties:
     return {key: secret(value) if key in names else value for key, value in outputs.items()}

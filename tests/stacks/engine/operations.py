@@ -1,5 +1,6 @@
 """The four operations on a stack: preview, up, refresh and destroy."""
 
+import argparse
 import io
 import json
 import os
@@ -23,8 +24,8 @@ VERBS = {
 }
 
 
-def operate(kind: str, config: StackConfig, state: StateFile, preview: bool, as_json: bool = False) -> bool:
-    """Do it, or with `preview` tell what would be done; whether all went well."""
+def operate(kind: str, config: StackConfig, state: StateFile, preview: bool, options: argparse.Namespace) -> bool:
+    """Do it, or with `preview` tell what would be done; whether all went well. Of `options`, `json` and `refresh` count."""
     project = config.project
     values, secret_keys = config.checked()
     cipher = config.cipher()
@@ -49,10 +50,12 @@ def operate(kind: str, config: StackConfig, state: StateFile, preview: bool, as_
         save=lambda resources: state.write(resources, cipher),
     )
     deployment.begin(state.read(cipher))
-    quiet = io.StringIO() if as_json else sys.stdout
+    quiet = io.StringIO() if options.json else sys.stdout
     with redirect_stdout(quiet):
         print(f"{VERBS[kind][not preview]} ({config.stack}):\n", flush=True)
         try:
+            if options.refresh and kind != "refresh":
+                deployment.refresh_first()
             if kind == "refresh":
                 deployment.refresh()
             elif kind == "destroy":
@@ -69,7 +72,7 @@ def operate(kind: str, config: StackConfig, state: StateFile, preview: bool, as_
             plugins.stop()
         root = next((resource for resource in deployment.news.values() if resource.type == ROOT), None)
         report.end(deployment.counts, root.outputs if root and kind != "destroy" else None)
-    if as_json:
+    if options.json:
         print(json.dumps({"changeSummary": dict(deployment.counts), "diagnostics": report.diagnostics}, indent=2))
     if not deployment.failed and not preview and kind == "destroy":
         state.write([], cipher)
