@@ -77,7 +77,7 @@ class Stack:
 
     def exists(self) -> bool:
         """Whether there is such a stack."""
-        return any(stack["name"].rsplit("/", 1)[-1] == self.name for stack in self._listed())
+        return any(is_named(stack["name"], self.name) for stack in self._listed())
 
     def select(self) -> None:
         """Make the stack, empty, if there is none, and let plain `pulumi` in its folder mean this one."""
@@ -158,7 +158,7 @@ def open_stacks(root: Path, environment: Mapping[str, str]) -> list[Stack]:
     cli = find_pulumi(environment)
     own = pulumi_environment(environment, cli)
     return [
-        Stack(root / "stacks" / project, stack["name"].rsplit("/", 1)[-1], cli, own)
+        Stack(root / "stacks" / project, stack["name"], cli, own)
         for project in projects(root)
         for stack in list_stacks(root / "stacks" / project, cli, own)
     ]
@@ -174,6 +174,12 @@ def list_stacks(folder: Path, cli: PulumiCli, environment: Mapping[str, str]) ->
             "make `pulumi whoami` work, or `pulumi logout` to keep state in files of yours",
         )
     return list(json.loads(done.stdout))
+
+
+def is_named(listed: str, name: str) -> bool:
+    """Whether a stack listed as `[ORG/[PROJECT/]]STACK` is the one named so; either may lack its organisation."""
+    (*org, stack), (*wanted_org, wanted) = listed.split("/"), name.split("/")
+    return stack == wanted and (not org or not wanted_org or org[0] == wanted_org[0])
 
 
 def bring_up(stack: Stack, *, refresh: bool = False) -> None:

@@ -25,7 +25,7 @@ VERBS = {
 
 
 def operate(kind: str, config: StackConfig, state: StateFile, preview: bool, options: argparse.Namespace) -> bool:
-    """Do it, or with `preview` tell what would be done; whether all went well. Of `options`, `json` and `refresh` count."""
+    """Do it, or with `preview` tell what would be done; whether all went well. `json` and `refresh` count."""
     project = config.project
     values, secret_keys = config.checked()
     cipher = config.cipher()

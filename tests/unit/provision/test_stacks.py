@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.provision.stacks import inventory_of, projects, run_shown, tied_to_zone
+from rackllama.provision.stacks import inventory_of, is_named, projects, run_shown, tied_to_zone
 from rackllama.provision.state import INSTANCE, VOLUME, Resource
 
 # Ends in order when it is interrupted, as Pulumi does: it finishes what it is about, and says so.
@@ -56,6 +56,22 @@ HOST, VOLUME_OF_MODELS, NETWORK = (
 )
 def test_a_host_that_was_there_and_a_volume_are_not_moved_to_another_zone(before, after, tied):
     assert tied_to_zone(before, after) == tied
+
+
+@pytest.mark.parametrize(
+    ("listed", "name", "same"),
+    [
+        ("dev", "dev", True),
+        ("acme/dev", "acme/dev", True),
+        ("dev", "acme/dev", True),  # of the organisation that is logged in to, which the listing leaves out
+        ("acme/rackllama-aws/dev", "acme/dev", True),
+        ("acme/dev", "dev", True),
+        ("other/dev", "acme/dev", False),
+        ("acme/prod", "acme/dev", False),
+    ],
+)
+def test_a_stack_is_known_by_its_name_with_and_without_its_organisation(listed, name, same):
+    assert is_named(listed, name) is same
 
 
 def test_the_inventory_of_a_stack_is_the_one_that_reads_its_project(tmp_path):
