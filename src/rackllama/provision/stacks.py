@@ -192,15 +192,20 @@ def bring_up(stack: Stack, *, refresh: bool = False) -> None:
     config = stack.config()
     order = zone_order(config.get("zones") or [], config.get("zone"))
     before = stack.resources()
+    kept = {resource.id for resource in before}
     tried: list[str] = []
+    new_volumes: dict[str, Resource] = {}
     for zone in order or [""]:
         if tried:
             say(f"\ntrying {zone} instead")
             stack.set_zone(zone)
         ended = stack.stream("up", "--yes", "--skip-preview", *(["--refresh"] if refresh else []))
+        after = stack.resources()
+        shortages = find_shortages(ended.said) if ended.code else []
+        if not shortages and (left := left_words(new_volumes, after)):
+            say(left)
         if ended.code == 0:
             return
-        shortages = find_shortages(ended.said)
         if not shortages:
             raise RackllamaError(
                 f"`pulumi up` of the stack {stack} failed, as it says above; what was made before is in its state",
@@ -209,24 +214,50 @@ def bring_up(stack: Stack, *, refresh: bool = False) -> None:
             )
         tried.append(zone)
         say(f"\n{words(shortages, zone)}")
-        tied = tied_to_zone(before, stack.resources())
+        new_volumes |= {one.id: one for one in after if one.type == VOLUME and one.id not in kept}
+        tied = tied_to_zone(before, after)
         if tied or not all(shortage.meaning.elsewhere for shortage in shortages):
             break
     if len(tried) > 1:
         stack.set_zone(config.get("zone") or None)
     others = [zone for zone in order if zone not in tried]
     held = f"; {', '.join(others)} not tried, as {tied} cannot follow there" if tied and others else ""
+    billed = [running_words(after, stack.project), left_words(new_volumes, after)]
     raise RackllamaError(
-        f"no capacity for the stack {stack} in {', '.join(filter(None, tried)) or 'its zone'}{held}",
+        "; ".join(
+            [
+                f"no capacity for the stack {stack} in {', '.join(filter(None, tried)) or 'its zone'}{held}",
+                *filter(None, billed),
+            ]
+        ),
         remedy(shortages) + ("" if order else "; or name zones to try: pulumi config set --path 'zones[0]' ZONE"),
     )
 
 
+def running_words(after: Sequence[Resource], project: str) -> str:
+    """That hosts were made all the same, in words. Empty where there are none."""
+    hosts = ", ".join(resource.name for resource in after if resource.type == INSTANCE)
+    return f"running and billed: {hosts}; to end that: rackllama stack down {project}" if hosts else ""
+
+
+def left_words(new_volumes: Mapping[str, Resource], after: Sequence[Resource]) -> str:
+    """Which volumes, made and given up on the way, Pulumi retained and forgot. Empty where there are none.
+
+    They are empty of models, as nothing but an `up` that ends well is followed by the playbooks.
+    """
+    there = {resource.id for resource in after}
+    left = [id_ for id_ in new_volumes if id_ not in there]
+    commands = "; ".join(f"aws ec2 delete-volume --volume-id {id_}" for id_ in left)
+    return f"billed on, empty, and no more in the state: {', '.join(left)}; to remove it: {commands}" if left else ""
+
+
 def tied_to_zone(before: Sequence[Resource], after: Sequence[Resource]) -> str:
-    """What another zone would take from this one: a host that was there before, or a volume. Empty where nothing."""
-    hosts = {resource.urn for resource in before if resource.type == INSTANCE}
-    tied = [resource.name for resource in after if resource.type == VOLUME or resource.urn in hosts]
-    return ", ".join(tied)
+    """What another zone would take from this one: a host or a volume that was there before. Empty where nothing.
+
+    A volume made a moment ago is empty, and ties nothing.
+    """
+    there = {resource.urn for resource in before if resource.type in {INSTANCE, VOLUME}}
+    return ", ".join(resource.name for resource in after if resource.urn in there)
 
 
 def converge(stack: Stack, root: Path = CHECKOUT) -> None:

@@ -8,7 +8,15 @@ import sys
 import pytest
 
 from rackllama.host.errors import RackllamaError
-from rackllama.provision.stacks import inventory_of, is_named, projects, run_shown, tied_to_zone
+from rackllama.provision.stacks import (
+    inventory_of,
+    is_named,
+    left_words,
+    projects,
+    run_shown,
+    running_words,
+    tied_to_zone,
+)
 from rackllama.provision.state import INSTANCE, VOLUME, Resource
 
 # Ends in order when it is interrupted, as Pulumi does: it finishes what it is about, and says so.
@@ -51,11 +59,24 @@ HOST, VOLUME_OF_MODELS, NETWORK = (
         ([], [NETWORK, HOST], ""),  # made a moment ago, beside another that found no room
         ([NETWORK, HOST], [NETWORK, HOST], "gpu1"),
         ([NETWORK, HOST], [NETWORK], ""),  # AWS ended it since
-        ([], [NETWORK, VOLUME_OF_MODELS], "models"),
+        ([], [NETWORK, HOST, VOLUME_OF_MODELS], ""),  # empty yet
+        ([VOLUME_OF_MODELS], [NETWORK, VOLUME_OF_MODELS], "models"),
     ],
 )
-def test_a_host_that_was_there_and_a_volume_are_not_moved_to_another_zone(before, after, tied):
+def test_a_host_or_a_volume_that_was_there_is_not_moved_to_another_zone(before, after, tied):
     assert tied_to_zone(before, after) == tied
+
+
+def test_what_runs_though_the_rest_found_no_room_is_told_to_be_billed():
+    assert running_words([NETWORK, HOST], "aws") == ("running and billed: gpu1; to end that: rackllama stack down aws")
+    assert running_words([NETWORK], "aws") == ""
+
+
+def test_a_volume_that_was_given_up_with_its_zone_is_told_with_how_to_remove_it():
+    made = {VOLUME_OF_MODELS.id: VOLUME_OF_MODELS}
+
+    assert "aws ec2 delete-volume --volume-id models-id" in left_words(made, [NETWORK])
+    assert left_words(made, [NETWORK, VOLUME_OF_MODELS]) == ""
 
 
 @pytest.mark.parametrize(
