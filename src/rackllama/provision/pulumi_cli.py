@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
+import yaml
+
 from rackllama.host.errors import RackllamaError
 from rackllama.host.services.release import WantedRelease, carry_out, installed_releases, plan
 from rackllama.lab.machine import last_lines
@@ -113,8 +115,12 @@ def wanted_release(lock: Lock, system: str, machine: str, mirror: str, root: Pat
     )
 
 
-def pulumi_environment(environment: Mapping[str, str], cli: PulumiCli | None = None) -> dict[str, str]:
+def pulumi_environment(
+    environment: Mapping[str, str], cli: PulumiCli | None = None, project: Path | None = None
+) -> dict[str, str]:
     """The environment to run Pulumi in: the given one, with a backend and a passphrase where none was chosen.
+
+    A `project` may choose a backend, too: it is the folder of a Pulumi.yaml.
 
     With a `cli`, it is the first on PATH, for programs that call `pulumi` themselves.
     """
@@ -122,7 +128,7 @@ def pulumi_environment(environment: Mapping[str, str], cli: PulumiCli | None = N
     if cli:
         given = environment.get("PATH", os.defpath).split(os.pathsep)
         found["PATH"] = os.pathsep.join(dict.fromkeys([str(cli.path.parent), *given]))
-    if not chosen_backend(environment):
+    if not chosen_backend(environment, project):
         folder = state_dir() / "stacks"
         found["PULUMI_BACKEND_URL"] = f"file://{folder}"
         if not {"PULUMI_CONFIG_PASSPHRASE", "PULUMI_CONFIG_PASSPHRASE_FILE"} & environment.keys():
@@ -130,16 +136,33 @@ def pulumi_environment(environment: Mapping[str, str], cli: PulumiCli | None = N
     return found
 
 
-def chosen_backend(environment: Mapping[str, str]) -> str:
-    """Where the user keeps Pulumi's state, by the environment or a login; empty where nothing was chosen."""
-    if environment.get("PULUMI_BACKEND_URL"):
-        return environment["PULUMI_BACKEND_URL"]
-    home = environment.get("PULUMI_HOME") or str(Path(environment.get("HOME", "~")).expanduser() / ".pulumi")
+def chosen_backend(environment: Mapping[str, str], project: Path | None = None) -> str:
+    """Where Pulumi's state is kept: by the environment, Pulumi.yaml or a login, as Pulumi asks them in this order.
+
+    Empty where nothing was chosen.
+    """
+    named = environment.get("PULUMI_BACKEND_URL") or (_backend_of(project) if project else "")
+    if named:
+        return named
+    home = (
+        environment.get("PULUMI_CREDENTIALS_PATH")
+        or environment.get("PULUMI_HOME")
+        or str(Path(environment.get("HOME", "~")).expanduser() / ".pulumi")
+    )
     try:
         login = json.loads((Path(home) / "credentials.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         login = {}
     return str(login.get("current") or "") or ("app.pulumi.com" if environment.get("PULUMI_ACCESS_TOKEN") else "")
+
+
+def _backend_of(project: Path) -> str:
+    try:
+        described = yaml.safe_load((project / "Pulumi.yaml").read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError):
+        return ""  # Pulumi itself will say what is wrong with it
+    backend = described.get("backend") if isinstance(described, dict) else None
+    return str(backend.get("url") or "") if isinstance(backend, dict) else ""
 
 
 def _passphrase(folder: Path) -> Path:

@@ -12,7 +12,7 @@ from ansible.errors import AnsibleParserError  # type: ignore[import-untyped]
 from rackllama.host.errors import RackllamaError
 from rackllama.paths import state_dir
 from rackllama.provision.inventory import InventoryGroups, inventory_groups
-from rackllama.provision.pulumi_cli import find_pulumi, pulumi_environment
+from rackllama.provision.pulumi_cli import chosen_backend, find_pulumi, pulumi_environment
 from rackllama.provision.stack_outputs import Stack
 
 
@@ -24,7 +24,7 @@ def parse_into(plugin: Any, path: Path, *, may_be_cached: bool) -> dict[str, dic
     project = (path.parent / plugin.get_option("project")).resolve()
     cache = plugin.cache if plugin.get_option("cache") else {}
     try:
-        environment = pulumi_environment(os.environ, find_pulumi(os.environ))
+        environment = pulumi_environment(os.environ, find_pulumi(os.environ), project)
         stack = Stack(project, plugin.get_option("stack"), plugin.get_option("timeout_seconds"), environment)
         groups = stack_groups(stack, cache, may_be_cached=may_be_cached, tell=plugin.display.warning)
     except RackllamaError as error:
@@ -65,5 +65,5 @@ def stack_groups(
 
 
 def _key(stack: Stack) -> str:
-    backend = stack.environment.get("PULUMI_BACKEND_URL", "")
+    backend = chosen_backend(stack.environment, stack.project)
     return "pulumi_stack_" + hashlib.sha256(f"{stack.project}\n{stack.name}\n{backend}".encode()).hexdigest()[:16]

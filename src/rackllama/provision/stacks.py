@@ -54,7 +54,7 @@ class Stack:
     @property
     def backend(self) -> str:
         """Where its state is kept."""
-        return chosen_backend(self.environment)
+        return chosen_backend(self.environment, self.folder)
 
     def __str__(self) -> str:
         return f"{self.project} ({self.name})"
@@ -149,18 +149,18 @@ def open_stack(project: str, name: str, root: Path, environment: Mapping[str, st
     """
     if project not in projects(root):
         raise RackllamaError(f"there is no stack {project!r}", f"choose one of: {', '.join(projects(root))}")
-    cli = find_pulumi(environment)
-    return Stack(root / "stacks" / project, name, cli, pulumi_environment(environment, cli))
+    cli, folder = find_pulumi(environment), root / "stacks" / project
+    return Stack(folder, name, cli, pulumi_environment(environment, cli, folder))
 
 
 def open_stacks(root: Path, environment: Mapping[str, str]) -> list[Stack]:
     """Every stack that there is, of every project."""
     cli = find_pulumi(environment)
-    own = pulumi_environment(environment, cli)
+    folders = [root / "stacks" / project for project in projects(root)]
     return [
-        Stack(root / "stacks" / project, stack["name"], cli, own)
-        for project in projects(root)
-        for stack in list_stacks(root / "stacks" / project, cli, own)
+        Stack(folder, stack["name"], cli, own)
+        for folder, own in [(folder, pulumi_environment(environment, cli, folder)) for folder in folders]
+        for stack in list_stacks(folder, cli, own)
     ]
 
 

@@ -143,6 +143,19 @@ def test_whoever_has_chosen_a_backend_keeps_it(tmp_path):
     assert chosen_backend({"PULUMI_ACCESS_TOKEN": "pul-1"}) == "app.pulumi.com"
 
 
+def test_a_backend_is_looked_for_where_pulumi_looks_and_in_its_order(tmp_path):
+    for name in ("home", "credentials"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "credentials.json").write_text(f'{{"current": "file:///{name}"}}')
+    (tmp_path / "Pulumi.yaml").write_text("name: any\nbackend:\n  url: s3://of-the-project\n")
+    environment = {"PULUMI_HOME": str(tmp_path / "home"), "PULUMI_CREDENTIALS_PATH": str(tmp_path / "credentials")}
+
+    assert chosen_backend(environment) == "file:///credentials"
+    assert chosen_backend(environment, tmp_path) == "s3://of-the-project"
+    assert chosen_backend({**environment, "PULUMI_BACKEND_URL": "gs://mine"}, tmp_path) == "gs://mine"
+    assert "PULUMI_BACKEND_URL" not in pulumi_environment({}, project=tmp_path)
+
+
 @pytest.mark.parametrize("credentials", [None, '{"current": ""}', "not JSON"])
 def test_whoever_has_not_gets_files_with_a_passphrase_that_stays(tmp_path, credentials):
     home = tmp_path / "pulumi-home"

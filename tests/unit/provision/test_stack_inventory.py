@@ -69,6 +69,14 @@ def test_another_stack_or_backend_has_another_place_in_the_cache(project: Projec
     assert project.told == []
 
 
+def test_a_login_elsewhere_has_another_place_in_the_cache(project: Project, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "credentials.json").write_text(json.dumps({"current": f"s3://{name}"}))
+        project.groups("dev", PULUMI_HOME=str(tmp_path / name))
+    assert project.asked == 2
+
+
 def test_nothing_is_kept_of_a_stack_that_is_merely_selected(project: Project) -> None:
     project.groups("")
     project.groups("")
