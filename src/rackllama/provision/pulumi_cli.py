@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
 
@@ -41,12 +42,13 @@ class PulumiCli:
         return f"pulumi {self.version} at {self.path}"
 
 
-def find_pulumi(environment: Mapping[str, str]) -> PulumiCli:
+def find_pulumi(environment: Mapping[str, str], *, runs_programs: bool = True) -> PulumiCli:
     """The `pulumi` on PATH where it suits the SDK, or else the one that `rackllama tools` installed.
 
-    Raises RackllamaError where there is none, or only one that does not suit.
+    One that `runs_programs` has to suit the SDK; to read what a stack exports, any does. Raises RackllamaError where
+    there is none, or only one that does not suit, or no SDK that is needed.
     """
-    wanted = installed_version("pulumi")
+    wanted = sdk_version() if runs_programs else ""
     on_path = shutil.which("pulumi", path=environment.get("PATH"))
     unsuited = ""
     for path in (on_path, shutil.which("pulumi", path=str(tools_folder() / ARTEFACT / "current"))):
@@ -61,6 +63,17 @@ def find_pulumi(environment: Mapping[str, str]) -> PulumiCli:
             f"run: rackllama tools; or {BY_HAND}",
         )
     raise RackllamaError("the Pulumi CLI is not installed", f"run: rackllama tools; or {BY_HAND}")
+
+
+def sdk_version() -> str:
+    """The version of the Pulumi SDK for Python. Raises RackllamaError where it is not installed."""
+    try:
+        return installed_version("pulumi")
+    except PackageNotFoundError as error:
+        raise RackllamaError(
+            "the Pulumi SDK is not installed beside rackllama, which programs of stacks need",
+            "use the checkout's environment: ./bootstrap",
+        ) from error
 
 
 def told_version(path: Path, environment: Mapping[str, str]) -> str:

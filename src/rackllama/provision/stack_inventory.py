@@ -24,7 +24,7 @@ def parse_into(plugin: Any, path: Path, *, may_be_cached: bool) -> dict[str, dic
     project = (path.parent / plugin.get_option("project")).resolve()
     cache = plugin.cache if plugin.get_option("cache") else {}
     try:
-        environment = pulumi_environment(os.environ, find_pulumi(os.environ), project)
+        environment = pulumi_environment(os.environ, find_pulumi(os.environ, runs_programs=False), project)
         stack = Stack(project, plugin.get_option("stack"), plugin.get_option("timeout_seconds"), environment)
         groups = stack_groups(stack, cache, may_be_cached=may_be_cached, tell=plugin.display.warning)
     except RackllamaError as error:

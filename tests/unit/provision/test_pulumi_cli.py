@@ -4,6 +4,7 @@ import io
 import stat
 import tarfile
 from hashlib import sha256
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -82,6 +83,19 @@ def test_where_none_suits_the_remedy_names_both_ways_to_get_one(tmp_path):
         find_pulumi(put_on_path(tmp_path / "old", "3.1.0"))
     assert "rackllama tools" in none.value.remedy
     assert "pulumi.com/docs/install" in none.value.remedy
+
+
+def test_without_the_sdk_stacks_can_be_read_and_not_run(tmp_path, monkeypatch):
+    def missing(name):
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr(pulumi_cli, "installed_version", missing)
+    environment = put_on_path(tmp_path / "bin", "3.1.0")
+
+    assert find_pulumi(environment, runs_programs=False).version == "3.1.0"
+    with pytest.raises(RackllamaError, match="the Pulumi SDK is not installed") as refused:
+        find_pulumi(environment)
+    assert "bootstrap" in refused.value.remedy
 
 
 def test_one_that_does_not_run_is_told(tmp_path):
