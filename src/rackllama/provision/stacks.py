@@ -18,6 +18,7 @@ from rackllama.lab.machine import last_lines, say
 from rackllama.lab.up import CHECKOUT
 from rackllama.provision.capacity_failures import find_shortages, remedy, words, zone_order
 from rackllama.provision.pulumi_cli import PulumiCli, chosen_backend, find_pulumi, pulumi_environment
+from rackllama.provision.stack_outputs import SECRET
 from rackllama.provision.state import INSTANCE, VOLUME, Resource, State, state_of
 
 PLAYBOOK = "playbooks/site.yml"
@@ -105,8 +106,9 @@ class Stack:
         return f'eval "$(rackllama stack env)"; pulumi {command} --stack {self.name} --cwd stacks/{self.project}'
 
     def outputs(self) -> dict[str, Any]:
-        """What the stack exports; secrets are masked."""
-        return dict(json.loads(self.read("stack", "output", "--json")))
+        """What the stack exports, without what is secret."""
+        exported = json.loads(self.read("stack", "output", "--json"))
+        return {name: value for name, value in exported.items() if value != SECRET}
 
     def state(self) -> State:
         """What is in its state, and what may exist beside it."""

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from rackllama.host.errors import RackllamaError
+from rackllama.provision.pulumi_cli import PulumiCli
 from rackllama.provision.stacks import (
+    Stack,
     inventory_of,
     is_named,
     left_words,
@@ -93,6 +95,15 @@ def test_a_volume_that_was_given_up_with_its_zone_is_told_with_how_to_remove_it(
 )
 def test_a_stack_is_known_by_its_name_with_and_without_its_organisation(listed, name, same):
     assert is_named(listed, name) is same
+
+
+def test_an_output_that_is_secret_is_unknown(tmp_path):
+    pulumi = tmp_path / "pulumi"
+    pulumi.write_text("""#!/bin/sh\necho '{"costs": "[secret]", "plan": {"gpus": 8}}'\n""")
+    pulumi.chmod(0o755)
+    stack = Stack(tmp_path, "dev", PulumiCli(pulumi, "3.999.0"), os.environ)
+
+    assert stack.outputs() == {"plan": {"gpus": 8}}
 
 
 def test_the_inventory_of_a_stack_is_the_one_that_reads_its_project(tmp_path):
