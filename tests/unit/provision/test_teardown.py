@@ -118,6 +118,20 @@ def test_a_host_left_running_is_told_with_the_dollars_so_far():
     assert found.as_data()["since"] == "2026-03-01T12:00:00.500000+00:00"
 
 
+def test_a_host_that_a_destroy_took_is_not_listed_by_the_outputs_it_left():
+    host = {"name": "gpu1", "address": "10.0.1.12", "console": {"kind": "aws", "instance": "i-1"}}
+    left = state_of({"deployment": {"resources": [entry(VOLUME, "models", "vol-1", protect=True)]}})
+
+    found = standing(("aws", "dev"), left, {"hosts": [host], "costs": [HOST_COST]}, NOW)
+
+    assert standing_words(found).splitlines() == [
+        "aws (dev): resources: 1, price not known",
+        "  gone, and named by outputs older than the state: gpu1",
+    ]
+    there = standing(("aws", "dev"), state_of(EXPORTED), {"hosts": [host], "costs": [HOST_COST]}, NOW)
+    assert (there.hosts, there.gone) == (("gpu1 10.0.1.12",), ())
+
+
 def test_a_host_made_anew_is_counted_from_then():
     exported = {
         "deployment": {
