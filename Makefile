@@ -8,6 +8,8 @@ HOSTS ?= 1
 SUITE ?= bookworm
 SIZE ?= 250m
 ROUNDS ?= 3
+# Named on the command line or not at all: a variable of the environment must not turn a lab into a stack, or say yes.
+of_command_line = $(if $(filter command line,$(origin $(1))),$($(1)))
 PHASES := lint unit contract depot molecule stacks e2e
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
@@ -27,7 +29,7 @@ help: ## This list
 
 .PHONY: up
 up: .venv/.ready ## From a bare machine to a real model answering on a lab host; on hosts of a stack: make up STACK=aws
-	@$(if $(STACK),rackllama tools && rackllama stack up $(STACK) $(if $(YES),--yes),rackllama lab up $(LAB) --hosts $(HOSTS) --suite $(SUITE))
+	@$(if $(call of_command_line,STACK),rackllama tools && rackllama stack up $(STACK) $(if $(call of_command_line,YES),--yes),rackllama lab up $(LAB) --hosts $(HOSTS) --suite $(SUITE))
 
 .PHONY: lab
 lab: .venv/.ready ## Lab hosts only, ready for any playbook
@@ -47,7 +49,7 @@ shell: .venv/.ready ## Log in to the lab's first host
 
 .PHONY: down
 down: .venv/.ready ## Remove the lab; built artefacts stay in the cache. Destroy a stack: make down STACK=aws
-	@$(if $(STACK),rackllama stack down $(STACK) $(if $(YES),--yes),rackllama lab stop $(LAB))
+	@$(if $(call of_command_line,STACK),rackllama stack down $(STACK) $(if $(call of_command_line,YES),--yes),rackllama lab stop $(LAB))
 
 .PHONY: tools
 tools: .venv/.ready ## Have the Pulumi CLI: the one on PATH, or the pinned one

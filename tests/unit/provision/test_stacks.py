@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from rackllama.host.errors import RackllamaError
+from rackllama.lab.up import CHECKOUT
 from rackllama.provision.pulumi_cli import PulumiCli
 from rackllama.provision.stacks import (
     Stack,
@@ -170,3 +171,15 @@ open({str(told)!r}, "w").write("all made")
         code = shown.wait(timeout=30)
 
     assert (code, told.read_text()) == (0, "all made")
+
+
+@pytest.mark.parametrize(
+    ("given", "run"),
+    [([], "rackllama lab stop lab"), (["STACK=aws", "YES=1"], "rackllama stack down aws --yes")],
+)
+def test_make_takes_a_stack_and_a_yes_from_its_command_line_alone(given, run):
+    environment = {"PATH": os.environ["PATH"], "STACK": "lab", "YES": "1"}
+    argv = ["make", "--dry-run", "down", *given]
+    done = subprocess.run(argv, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True, timeout=60)
+
+    assert done.stdout.splitlines()[-1] == run
