@@ -23,7 +23,8 @@ from rackllama.provision.state import INSTANCE, VOLUME, Resource, State, state_o
 
 PLAYBOOK = "playbooks/site.yml"
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOCKED = "the stack is currently locked by"  # what Pulumi says of state in files
+# What Pulumi says of state in files, and of state in Pulumi Cloud.
+LOCKED = ("the stack is currently locked by", "Another update is currently in progress")
 
 
 class InterruptedStackError(RackllamaError):
@@ -94,7 +95,7 @@ class Stack:
     def stream(self, *command: str) -> Ended:
         """Run a `pulumi` command, showing what it says as it comes. Raises RackllamaError where the stack is locked."""
         ended = run_shown(self.argv(command), self.folder, self.environment)
-        if ended.code and LOCKED in ended.said:
+        if ended.code and any(words in ended.said for words in LOCKED):
             raise RackllamaError(
                 f"the stack {self} is locked: another run goes on, or one was ended before it could unlock it",
                 f"wait for the other; where there is none: {self.by_hand('cancel --yes')}",

@@ -107,6 +107,23 @@ def test_an_output_that_is_secret_is_unknown(tmp_path):
     assert stack.outputs() == {"plan": {"gpus": 8}}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "error: the stack is currently locked by 1 lock(s).",
+        "error: [409] Conflict: Another update is currently in progress.",
+    ],
+)
+def test_a_locked_stack_is_told_with_the_line_that_unlocks_it(tmp_path, words):
+    pulumi = tmp_path / "pulumi"
+    pulumi.write_text(f"#!/bin/sh\necho '{words}'\nexit 255\n")
+    pulumi.chmod(0o755)
+
+    with pytest.raises(RackllamaError, match="is locked: another run goes on") as refused:
+        Stack(tmp_path, "dev", PulumiCli(pulumi, "3.999.0"), os.environ).stream("up")
+    assert "pulumi cancel --yes" in refused.value.remedy
+
+
 def test_the_inventory_of_a_stack_is_the_one_that_reads_its_project(tmp_path):
     (tmp_path / "stacks" / "aws").mkdir(parents=True)
     (tmp_path / "stacks" / "aws" / "Pulumi.yaml").write_text("name: any\n")
