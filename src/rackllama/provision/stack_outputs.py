@@ -96,7 +96,7 @@ class Stack:
         if not shutil.which("pulumi", path=self.environment.get("PATH")):
             raise RackllamaError("pulumi is not on the PATH", "run `make tools`, or install Pulumi's command line")
         command = [*self._arguments(words), "--non-interactive"]
-        code, said, complaint = _run(command, self.environment, self.timeout_seconds)
+        code, said, complaint = ask(command, self.environment, self.timeout_seconds)
         if code is None:
             raise RackllamaError(
                 f"pulumi has not answered for {self} in {self.timeout_seconds:g} s, and was ended",
@@ -134,10 +134,13 @@ class Stack:
         return RackllamaError(f"pulumi cannot read {self}: {told}", f"see what `{listed}` says")
 
 
-def _run(command: Sequence[str], environment: Mapping[str, str], seconds: float) -> tuple[int | None, str, str]:
+def ask(
+    command: Sequence[str], environment: Mapping[str, str], seconds: float, cwd: Path | None = None
+) -> tuple[int | None, str, str]:
     """Exit status, stdout and stderr; a status of None where it took longer, and was killed with all it had started."""
     with subprocess.Popen(
         command,
+        cwd=cwd,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -18,10 +18,11 @@ from rackllama.lab.machine import last_lines, say
 from rackllama.lab.up import CHECKOUT
 from rackllama.provision.capacity_failures import find_shortages, remedy, words, zone_order
 from rackllama.provision.pulumi_cli import PulumiCli, chosen_backend, find_pulumi, pulumi_environment
-from rackllama.provision.stack_outputs import SECRET
+from rackllama.provision.stack_outputs import SECRET, ask
 from rackllama.provision.state import INSTANCE, VOLUME, Resource, State, state_of
 
 PLAYBOOK = "playbooks/site.yml"
+ANSWER_SECONDS = 120
 HELD_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 # What Pulumi says of state in files, and of state in Pulumi Cloud.
 LOCKED = ("the stack is currently locked by", "Another update is currently in progress")
@@ -67,15 +68,16 @@ class Stack:
 
     def read(self, *command: str) -> str:
         """What a `pulumi` command prints. Raises RackllamaError with the end of what it says where it fails."""
-        done = subprocess.run(
-            self.argv(command), cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False
-        )
-        if done.returncode:
+        code, said, complaint = self._ask(self.argv(command))
+        if code:
             raise RackllamaError(
-                f"`pulumi {' '.join(command)}` of the stack {self} fails: {last_lines(done.stderr or done.stdout)}",
+                f"`pulumi {' '.join(command)}` of the stack {self} fails: {last_lines(complaint or said)}",
                 f"to see all of it: {self.by_hand(' '.join(command))}",
             )
-        return done.stdout
+        return said
+
+    def _ask(self, argv: Sequence[str]) -> tuple[int, str, str]:
+        return ask_in(self.folder, argv, self.environment)
 
     def exists(self) -> bool:
         """Whether there is such a stack."""
@@ -84,10 +86,10 @@ class Stack:
     def select(self) -> None:
         """Make the stack, empty, if there is none, and let plain `pulumi` in its folder mean this one."""
         argv = [str(self.cli.path), "stack", "select", self.name, "--create", "--non-interactive", "--color", "never"]
-        done = subprocess.run(argv, cwd=self.folder, env=self.environment, capture_output=True, text=True, check=False)
-        if done.returncode:
+        code, _, complaint = self._ask(argv)
+        if code:
             raise RackllamaError(
-                f"the stack {self} cannot be used: {last_lines(done.stderr)}",
+                f"the stack {self} cannot be used: {last_lines(complaint)}",
                 "give the backend's login or passphrase, or unset PULUMI_BACKEND_URL and `pulumi logout` to keep state "
                 "in files of yours",
             )
@@ -170,13 +172,24 @@ def open_stacks(root: Path, environment: Mapping[str, str]) -> list[Stack]:
 def list_stacks(folder: Path, cli: PulumiCli, environment: Mapping[str, str]) -> list[dict[str, Any]]:
     """What `pulumi stack ls` tells of a project's stacks. Raises RackllamaError where the backend cannot be asked."""
     argv = [str(cli.path), "stack", "ls", "--json", "--non-interactive"]
-    done = subprocess.run(argv, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    if done.returncode:
+    code, said, complaint = ask_in(folder, argv, environment)
+    if code:
         raise RackllamaError(
-            f"the stacks of {folder.name} cannot be listed: {last_lines(done.stderr)}",
+            f"the stacks of {folder.name} cannot be listed: {last_lines(complaint)}",
             "make `pulumi whoami` work, or `pulumi logout` to keep state in files of yours",
         )
-    return list(json.loads(done.stdout))
+    return list(json.loads(said))
+
+
+def ask_in(folder: Path, argv: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str, str]:
+    """Exit status, stdout and stderr of a `pulumi` that reads. Raises RackllamaError where it does not answer."""
+    code, said, complaint = ask(argv, environment, ANSWER_SECONDS, folder)
+    if code is None:
+        raise RackllamaError(
+            f"pulumi has not answered for {folder.name} in {ANSWER_SECONDS} s, and was ended",
+            "see whether the backend that keeps its state can be reached: pulumi whoami --verbose",
+        )
+    return code, said, complaint
 
 
 def is_named(listed: str, name: str) -> bool:

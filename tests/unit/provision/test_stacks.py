@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+import rackllama.provision.stacks
 from rackllama.host.errors import RackllamaError
 from rackllama.lab.up import CHECKOUT
 from rackllama.provision.pulumi_cli import PulumiCli
@@ -96,6 +97,16 @@ def test_a_volume_that_was_given_up_with_its_zone_is_told_with_how_to_remove_it(
 )
 def test_a_stack_is_known_by_its_name_with_and_without_its_organisation(listed, name, same):
     assert is_named(listed, name) is same
+
+
+def test_a_pulumi_that_hangs_or_waits_for_an_answer_is_ended(tmp_path, monkeypatch):
+    monkeypatch.setattr(rackllama.provision.stacks, "ANSWER_SECONDS", 0.5)
+    pulumi = tmp_path / "pulumi"
+    pulumi.write_text("#!/bin/sh\nread answer || exec sleep 600\n")
+    pulumi.chmod(0o755)
+
+    with pytest.raises(RackllamaError, match=r"has not answered for .* in 0\.5 s"):
+        Stack(tmp_path, "dev", PulumiCli(pulumi, "3.999.0"), os.environ).outputs()
 
 
 def test_an_output_that_is_secret_is_unknown(tmp_path):
