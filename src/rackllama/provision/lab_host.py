@@ -102,11 +102,16 @@ class LabProvider(ResourceProvider):
         )
 
     def create(self, props: dict[str, Any]) -> CreateResult:
-        """Start the lab. What a failure leaves half made is removed: the state would not know of it."""
+        """Start the lab. What a failure leaves half made is removed: the state would not know of it.
+
+        A lab that was there before stays, as another state of a stack of this name may keep it.
+        """
+        there = lab_hosts(props["lab"])
         try:
             return CreateResult(props["lab"], _start(props))
         except BaseException:
-            _stop(props["lab"], props["maker"])
+            if not there:
+                _stop(props["lab"], props["maker"])
             raise
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:

@@ -8,6 +8,7 @@ import pytest
 
 from rackllama.host.errors import RackllamaError
 from rackllama.lab.hosts import Host
+from rackllama.provision import lab_host
 from rackllama.provision.lab_host import LabArgs, LabProvider, check_args, is_as_wanted
 
 MAKER = "rackllama-lab/dev"
@@ -45,6 +46,21 @@ def test_a_lab_that_a_person_made_is_not_adopted():
 
 def test_what_a_killed_run_of_the_same_stack_left_is_gone_on_with():
     check_args(LabArgs("stack", count=2), MAKER, [replace(BY_HAND, maker=MAKER)])
+
+
+@pytest.mark.parametrize(("there", "removed"), [([], ["stack"]), ([replace(BY_HAND, maker=MAKER)], [])])
+def test_a_failure_removes_the_lab_only_where_none_was_there_before(monkeypatch, there, removed):
+    def fails(props):
+        raise RackllamaError("no room", "make some")
+
+    gone = []
+    monkeypatch.setattr(lab_host, "lab_hosts", lambda _lab: there)
+    monkeypatch.setattr(lab_host, "_start", fails)
+    monkeypatch.setattr(lab_host, "_stop", lambda lab, _maker: gone.append(lab))
+
+    with pytest.raises(RackllamaError, match="no room"):
+        LabProvider().create(NEWS)
+    assert gone == removed
 
 
 def test_a_lab_that_is_as_wanted_needs_nothing():
