@@ -137,6 +137,7 @@ def test_a_machine_with_a_system_is_refused_in_a_preview_and_managed_as_it_is_wi
         assert body.installs == []
 
 
+@pytest.mark.slow
 def test_an_install_again_is_counted_and_consented_to(stack: Stack, machine: Bmc, body: Hardware, image: str) -> None:
     use(stack, server(machine, body, install={"url": image, "erase": consent()}))
     assert stack.up().ok
@@ -154,9 +155,10 @@ def test_an_install_again_is_counted_and_consented_to(stack: Stack, machine: Bmc
 
 @pytest.mark.parametrize(
     "event",
-    [pytest.param(event, marks=[] if event in {REACHED, DONE} else pytest.mark.slow) for event in INSTALLED[:4]],
+    INSTALLED[:4],
     ids=lambda event: event[1].replace(" ", "-"),
 )
+@pytest.mark.slow
 def test_a_bmc_that_goes_down_in_the_middle_leaves_what_a_second_run_finishes(
     stack: Stack, machine: Bmc, body: Hardware, image: str, event: tuple[str, str]
 ) -> None:
@@ -177,6 +179,7 @@ def test_a_bmc_that_goes_down_in_the_middle_leaves_what_a_second_run_finishes(
     assert stack.up().unchanged == 4
 
 
+@pytest.mark.slow
 def test_a_start_that_fails_after_an_install_is_tried_again_without_another(
     stack: Stack, machine: Bmc, body: Hardware, image: str
 ) -> None:
@@ -191,6 +194,7 @@ def test_a_start_that_fails_after_an_install_is_tried_again_without_another(
     assert body.installs == [image]
 
 
+@pytest.mark.slow
 def test_an_installer_that_takes_longer_is_waited_for_by_the_next_run_and_needs_no_more_consent(
     stack: Stack, machine: Bmc, body: Hardware, image: str
 ) -> None:
@@ -270,6 +274,7 @@ def test_passwords_are_in_no_state_log_or_error(stack: Stack, machine: Bmc, body
     assert not [path for path in files if PASSWORD.encode() in path.read_bytes()]
 
 
+@pytest.mark.slow
 def test_a_bmc_that_is_away_does_not_hold_a_destroy_up_that_leaves_the_machine(
     stack: Stack, machine: Bmc, body: Hardware
 ) -> None:
@@ -283,6 +288,7 @@ def test_a_bmc_that_is_away_does_not_hold_a_destroy_up_that_leaves_the_machine(
     assert stack.destroy().ok
 
 
+@pytest.mark.slow
 def test_another_machine_behind_the_same_bmc_is_not_taken_for_the_first(
     stack: Stack, machine: Bmc, body: Hardware
 ) -> None:

@@ -44,20 +44,21 @@ def test_nobody_gets_a_password_and_only_the_key_lets_in() -> None:
 
 def test_one_disk_is_named_and_a_missing_one_stops_the_install(tmp_path: Path) -> None:
     install = yaml.safe_load(render(UBUNTU)["/rackllama/user-data"])["autoinstall"]
-    assert install["storage"]["layout"]["match"] == {"serial": "*S4EV1*"}
+    assert install["storage"]["layout"]["match"] == {"serial": "*_S4EV1*"}
     assert install["shutdown"] == "poweroff"
     by_path = render(replace(UBUNTU, disk="/dev/nvme0n1"))["/rackllama/user-data"]
     assert yaml.safe_load(by_path)["autoinstall"]["storage"]["layout"]["match"] == {"path": "/dev/nvme0n1"}
 
     script = tmp_path / "disk.sh"
     asked = tmp_path / "debconf-set"
-    asked.write_text("#!/bin/sh\nexit 77\n", encoding="ascii")
+    asked.write_text(f'#!/bin/sh\necho "$@" >> {tmp_path}/answers\n', encoding="ascii")
     asked.chmod(0o755)
     (tmp_path / "logger").symlink_to(shutil.which("true") or "/bin/true")
     for disk in ("NO-SUCH-SERIAL", "/dev/no-such-disk"):
         script.write_text(render(replace(DEBIAN, disk=disk))["/rackllama/disk.sh"], encoding="ascii")
         done = subprocess.run(["sh", script], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, check=False)
-        assert done.returncode == 1, "77 would be: it went on with no disk named"
+        assert done.returncode == 1
+    assert (tmp_path / "answers").read_text("ascii") == "partman-auto/disk /dev/none\n" * 2
 
 
 def test_a_fixed_address_reaches_both_installers() -> None:

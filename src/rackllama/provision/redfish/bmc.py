@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import sushy  # type: ignore[import-untyped]
 from requests.adapters import HTTPAdapter
-from requests.exceptions import SSLError
 from sushy import connector, exceptions
 
 from rackllama.host.errors import RackllamaError
@@ -156,7 +155,8 @@ def _failure(bmc: Bmc, error: Exception) -> RackllamaError:
 def _is_untrusted(error: BaseException) -> bool:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, SSLError | ssl.SSLError):
+        # Any other fault of TLS is that of a BMC whose web server is just starting again.
+        if isinstance(cause, ssl.SSLCertVerificationError) or "Fingerprints did not match" in str(cause):
             return True
         cause = cause.__cause__ or cause.__context__
     return False
@@ -180,3 +180,6 @@ class _Pinned(HTTPAdapter):
 
     def init_poolmanager(self, *arguments: Any, **keywords: Any) -> None:
         super().init_poolmanager(*arguments, **keywords, assert_fingerprint=self._fingerprint)
+
+    def proxy_manager_for(self, proxy: str, **keywords: Any) -> Any:
+        return super().proxy_manager_for(proxy, **keywords, assert_fingerprint=self._fingerprint)

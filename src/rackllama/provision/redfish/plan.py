@@ -98,13 +98,17 @@ def install_steps(now: Situation, medium: str) -> tuple[Step, ...]:
 
 
 def start_steps(now: Situation) -> tuple[Step, ...]:
-    """What starts the system on the machine's disk: nothing where the power is on.
+    """What starts the system on the machine's disk: no power where it is on.
 
-    A BMC that knows no one-time boot would look for the installer again.
+    What an install that was given up has left must not erase the disk at the next boot: a boot from CD that is set, and
+    a medium in the drive of a machine that is off.
     """
-    if now.power == "On":
-        return ()
-    return (*((Step.BOOT_DISK,) if now.boots_cd else ()), Step.POWER_ON)
+    is_off = now.power != "On"
+    return (
+        *((Step.EJECT,) if is_off and now.medium else ()),
+        *((Step.BOOT_DISK,) if now.boots_cd else ()),
+        *((Step.POWER_ON,) if is_off else ()),
+    )
 
 
 def require_consent(name: str, now: Situation, medium: str, consent: Consent | None, today: date) -> None:

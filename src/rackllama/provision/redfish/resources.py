@@ -99,7 +99,10 @@ class ServerProvider(ResourceProvider):
             return ReadResult(id_, {**props, "power": now.power, "inventory": machine.inventory().as_data()})
 
     def update(self, _id: str, _olds: dict[str, Any], _news: dict[str, Any]) -> UpdateResult:
-        """As a creation does, on the same machine only."""
+        """As a creation does, on the same machine only; not even its BMC is asked where it is but to be left."""
+        changed = {key for key in _kept(_news) if _olds.get(key) != _news[key]}
+        if changed == {"on_destroy"} and _olds.get("power") == "On":
+            return UpdateResult({**_olds, "on_destroy": _news["on_destroy"]})
         return UpdateResult(_started(_news, _olds))
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
@@ -206,12 +209,14 @@ def _started(props: Mapping[str, Any], before: Mapping[str, Any] | None) -> dict
 
 
 def _require_same(before: Mapping[str, Any], now: Identity) -> None:
-    if (before.get("serial"), before.get("uuid")) != (now.serial, now.uuid):
+    known = ((before.get("serial"), now.serial), (before.get("uuid"), now.uuid))
+    # A BMC may tell one of them only after a self-test, and in another case after an update.
+    if any(then and is_now and then.casefold() != is_now.casefold() for then, is_now in known):
         raise RackllamaError(
             f"another machine answers at the BMC of {before['bmc']['name']}: it was {before.get('serial')}, "
             f"UUID {before.get('uuid')}, and is {now.serial}, UUID {now.uuid}",
-            "correct `bmc`; where the machine was replaced, take the server out of the configuration, run `pulumi up`, "
-            "and put it in again",
+            "correct `bmc`; where the machine was replaced, set `on_destroy: leave` and run `pulumi up`, take the "
+            "server out and run it again, and put it in anew; or forget it: pulumi state delete URN",
         )
 
 

@@ -1,8 +1,11 @@
 """A server that is managed by its BMC: on, answering SSH, and with a system installed on it where that is wanted."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal, get_args
+from urllib.parse import urlsplit
 
 import pulumi
 
@@ -28,6 +31,11 @@ class PublishedImage:
         """Raise RackllamaError for what BMCs do not fetch."""
         if not self.url.startswith(("http://", "https://")):
             raise RackllamaError(f"no BMC is sure to fetch {self.url!r}", "serve the image by HTTP or HTTPS")
+        if "@" in urlsplit(self.url).netloc:
+            raise RackllamaError(
+                "the address of an install image holds a user or a password, which would lie in the state",
+                "serve the image to the BMC's network without one",
+            )
 
     def as_data(self) -> dict[str, Any]:
         """As inputs of a resource hold it."""
@@ -112,6 +120,11 @@ class RedfishServer(pulumi.ComponentResource):
             installed_at = Install(f"{name}-install", {**reached, **what}, child).installed_at
         server = Server(name, {**reached, "installed_at": installed_at, "on_destroy": args.on_destroy}, child)
         self.inventory: pulumi.Output[dict[str, Any]] = server.inventory
-        told = {key: self.inventory[key] for key in ("manufacturer", "model", "serial")}
+        # What the BMC does not tell is lost on the way through Pulumi.
+        told = {key: self.inventory.apply(partial(_told, key)) for key in ("manufacturer", "model", "serial")}
         self.host = args.host.described(told)
         self.register_outputs({"host": self.host.as_data(), "inventory": self.inventory})
+
+
+def _told(key: str, inventory: Mapping[str, Any]) -> str:
+    return str(inventory.get(key) or "")

@@ -1,8 +1,11 @@
 """How a BMC is reached and trusted, and what is told of its failures: on sushy's emulator."""
 
+import contextlib
 import datetime
 import ipaddress
+import socket
 import ssl
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +18,7 @@ from cryptography.x509.oid import NameOID
 from tests.stacks import bmc as stand
 
 from rackllama.host.errors import RackllamaError
-from rackllama.provision.redfish.bmc import Bmc, HiccupError, password_of
+from rackllama.provision.redfish.bmc import Bmc, HiccupError, _PinnedConnector, password_of
 from rackllama.provision.redfish.machine import Machine
 
 FINGERPRINT = "ab" * 32
@@ -113,6 +116,28 @@ def test_by_a_fingerprint_no_other_certificate_is_trusted(secured: stand.Bmc) ->
     machine = Machine(Bmc(**secured.data(insecure=False, fingerprint=FINGERPRINT)))
     with pytest.raises(RackllamaError, match="is not trusted"):
         machine.situation()
+
+
+def test_a_fingerprint_holds_behind_a_proxy_too() -> None:
+    session = _PinnedConnector("https://192.0.2.1/redfish/v1", verify=False)
+    session.pin(FINGERPRINT)
+    manager = session._session.get_adapter("https://192.0.2.1").proxy_manager_for("http://192.0.2.9:3128")
+    assert manager.connection_pool_kw["assert_fingerprint"] == FINGERPRINT
+
+
+def test_a_web_server_that_closes_in_the_handshake_is_just_starting_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=_close_each, args=[listening], daemon=True).start()
+        endpoint = f"https://127.0.0.1:{listening.getsockname()[1]}"
+        machine = Machine(Bmc(name="gpu1", endpoint=endpoint, user="admin"))
+        with pytest.raises(HiccupError, match="does not answer"):
+            machine.situation()
+
+
+def _close_each(listening: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        while True:
+            listening.accept()[0].close()
 
 
 def _certificate(folder: Path) -> Path:

@@ -38,10 +38,11 @@ def test_an_installer_that_runs_is_waited_for_and_one_that_does_not_begins_anew(
     assert install_steps(Situation(GPU1, "Off", MEDIUM), MEDIUM) == FINISH
 
 
-def test_a_start_does_nothing_to_a_machine_that_is_on_and_forgets_a_boot_from_cd_on_one_that_is_off() -> None:
-    assert start_steps(Situation(GPU1, "On", boots_cd=True)) == ()
+def test_a_start_leaves_nothing_of_an_install_that_was_given_up_to_erase_the_disk_later() -> None:
+    assert start_steps(Situation(GPU1, "On")) == ()
     assert start_steps(OFF) == (Step.POWER_ON,)
-    assert start_steps(Situation(GPU1, "Off", boots_cd=True)) == (Step.BOOT_DISK, Step.POWER_ON)
+    assert start_steps(Situation(GPU1, "On", boots_cd=True)) == (Step.BOOT_DISK,)
+    assert start_steps(Situation(GPU1, "Off", MEDIUM, boots_cd=True)) == (Step.EJECT, Step.BOOT_DISK, Step.POWER_ON)
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,12 @@ def test_an_image_is_the_users_own_or_is_made_for_the_host() -> None:
     assert made.install.image.source.path == Path.home() / "netinst.iso"
 
 
+def test_an_address_with_a_password_is_refused_as_it_would_lie_in_the_state() -> None:
+    with pytest.raises(RackllamaError, match="holds a user or a password") as refused:
+        PublishedImage("https://u:hunter2@192.0.2.1/gpu1.iso")
+    assert "hunter2" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [
