@@ -142,6 +142,13 @@ def test_a_model_volume_stands_in_its_hosts_zone():
     assert (cost.usd, cost.unit, cost.survives_destroy, value_of(cost.id)) == (40.0, "month", True, "models-id")
 
 
+def test_a_spot_host_that_aws_does_not_stop_has_its_volume_taken_away():
+    spot = host_args(capacity=Spot())
+    world = built(lambda: ModelVolume("models", ModelVolumeArgs(LABELS, GpuHost("gpu1", spot), 500)))
+    attachment = world.one("VolumeAttachment")
+    assert (attachment["stopInstanceBeforeDetaching"], attachment["forceDetach"]) == (False, True)
+
+
 def test_a_volume_that_an_earlier_stack_left_is_taken():
     args = {"size_gib": 500, "volume_id": "vol-9"}
     world = built(lambda: ModelVolume("models", ModelVolumeArgs(LABELS, GpuHost("gpu1", host_args()), **args)))

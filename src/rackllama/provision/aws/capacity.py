@@ -16,6 +16,7 @@ class OnDemand:
     """By the second at the listed price, for as long as one likes, where AWS has one to give."""
 
     usage: ClassVar[str] = "on-demand"
+    can_stop: ClassVar[bool] = True
 
     def launch_options(self) -> Mapping[str, Any]:
         """What an instance is told of it."""
@@ -30,6 +31,7 @@ class Spot:
     """
 
     usage: ClassVar[str] = "spot"
+    can_stop: ClassVar[bool] = False  # AWS stops none that was asked for once, it only ends it
 
     def launch_options(self) -> Mapping[str, Any]:
         """What an instance is told of it."""
@@ -42,6 +44,7 @@ class CapacityBlock:
     """Of a block that was bought before, paid in full in advance: AWS ends the hosts from 30 minutes before its end."""
 
     usage: ClassVar[str] = "capacity-block"
+    can_stop: ClassVar[bool] = True
     reservation_id: pulumi.Input[str]
 
     def launch_options(self) -> Mapping[str, Any]:

@@ -64,6 +64,7 @@ class GpuHost(pulumi.ComponentResource):
     instance_type: pulumi.Output[str]
     address: pulumi.Output[str]
     zone: str
+    can_stop: bool
     instance: aws.ec2.Instance
 
     def __init__(self, name: str, args: GpuHostArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -100,6 +101,7 @@ class GpuHost(pulumi.ComponentResource):
             ),
         )
         self.name, self.zone, self.instance_id = name, place.zone, self.instance.id
+        self.can_stop = args.capacity.can_stop
         self.instance_type, self.address = self.instance.instance_type, self.instance.private_ip
         self.register_outputs({"instance_id": self.instance_id, "address": self.address})
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pulumi
 import pulumi_aws as aws
@@ -182,7 +182,7 @@ class ServingSite(pulumi.ComponentResource):
     def _costs(self) -> Iterator[Cost]:
         told, landed_gb = self._args.settings, self._args.choice.plan.landing.bytes / 1e9
         for host in self._hosts:
-            yield host_cost(host.name, self._args.choice, told.capacity)
+            yield replace(host_cost(host.name, self._args.choice, told.capacity), id=host.instance_id)
             yield billed(f"root volume of {host.name}, {told.root_gib} GiB", "gp3", told.root_gib)
         if told.block:
             note = "the fee of the offering, paid at once"

@@ -33,7 +33,8 @@ class ModelVolume(pulumi.ComponentResource):
 
     It is made after its host and in its zone, so that a zone without capacity gets none. It outlives the host, and
     where it is kept a destroy as well: it is billed on until somebody deletes it, and a later stack takes it by its id.
-    Before it is detached its host is stopped, so that nothing is half written, and the instance store is lost.
+    Before it is detached its host is stopped, so that nothing is half written, and the instance store is lost; a spot
+    host, which cannot be stopped, has it taken away: a landing in its middle goes on from its journal.
     """
 
     volume_id: pulumi.Output[str]
@@ -47,7 +48,8 @@ class ModelVolume(pulumi.ComponentResource):
             device_name=DEVICE,
             instance_id=args.host.instance_id,
             volume_id=self.volume_id,
-            stop_instance_before_detaching=True,
+            stop_instance_before_detaching=args.host.can_stop,
+            force_detach=not args.host.can_stop,
             opts=pulumi.ResourceOptions(parent=self),
         )
         self.register_outputs({"volume_id": self.volume_id})
