@@ -25,7 +25,6 @@ INSTALLED = [
     ("PATCH", "Boot Hdd"),  # the emulator knows no one-time boot: it would boot from the drive for ever
     ("POST", "Reset On"),
 ]
-REACHED, DONE = INSTALLED[2:4]  # the machine starts, and was installed
 LABELS = {"model": "GPU server", "serial": SERIAL}
 LIMITS = {"bmc": 20, "shutdown": 20, "install": 30, "ssh": 30, "poll": 0.1}
 

@@ -46,6 +46,17 @@ def test_one_disk_is_named_and_a_missing_one_stops_the_install(tmp_path: Path) -
     install = yaml.safe_load(render(UBUNTU)["/rackllama/user-data"])["autoinstall"]
     assert install["storage"]["layout"]["match"] == {"serial": "*_S4EV1*"}
     assert install["shutdown"] == "poweroff"
+    (is_one,) = install["early-commands"]
+    stands_in = is_one.replace("/dev/disk/by-id/", f"{tmp_path}/by-id/")
+    (tmp_path / "by-id").mkdir()
+    (tmp_path / "sda").touch()
+    (tmp_path / "sdb").touch()
+    for name, disk in (("nvme-A_S4EV1", "sda"), ("nvme-A_S4EV1_1", "sda"), ("nvme-A_S4EV1-part1", "sdb")):
+        (tmp_path / "by-id" / name).symlink_to(tmp_path / disk)
+    assert subprocess.run(["sh", "-c", stands_in], check=False).returncode == 0
+    (tmp_path / "by-id" / "nvme-A_S4EV12").symlink_to(tmp_path / "sdb")
+    assert subprocess.run(["sh", "-c", stands_in], check=False).returncode == 1, "it may mean another disk"
+
     by_path = render(replace(UBUNTU, disk="/dev/nvme0n1"))["/rackllama/user-data"]
     assert yaml.safe_load(by_path)["autoinstall"]["storage"]["layout"]["match"] == {"path": "/dev/nvme0n1"}
 

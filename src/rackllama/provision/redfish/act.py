@@ -62,6 +62,8 @@ def turn_off(machine: Machine, limits: Limits) -> None:
     """Have the power off: by asking the system, and where it does not listen, by cutting it."""
     try:
         _reach(machine, "shut down", _Goal(_is_off, machine.shut_down, limits.shutdown), limits)
+    except HiccupError:
+        raise
     except RackllamaError:  # it takes too long, or is refused, as in the self-test and without a system
         _reach(machine, Step.POWER_OFF.value, _Goal(_is_off, machine.power_off, limits.bmc), limits)
 

@@ -29,13 +29,13 @@ class PublishedImage:
 
     def __post_init__(self) -> None:
         """Raise RackllamaError for what BMCs do not fetch."""
-        if not self.url.startswith(("http://", "https://")):
-            raise RackllamaError(f"no BMC is sure to fetch {self.url!r}", "serve the image by HTTP or HTTPS")
         if "@" in urlsplit(self.url).netloc:
             raise RackllamaError(
                 "the address of an install image holds a user or a password, which would lie in the state",
                 "serve the image to the BMC's network without one",
             )
+        if not self.url.startswith(("http://", "https://")):
+            raise RackllamaError(f"no BMC is sure to fetch {self.url!r}", "serve the image by HTTP or HTTPS")
 
     def as_data(self) -> dict[str, Any]:
         """As inputs of a resource hold it."""

@@ -20,6 +20,7 @@ def servers(entries: Sequence[Mapping[str, Any]], authorized_keys: Sequence[str]
     """The servers with a BMC. Raises RackllamaError for keys that are unknown or missing, and values that cannot be."""
     found = [_server(entry, authorized_keys) for entry in entries]
     require_one_bmc_each(found)
+    require_one_port_each(found)
     return found
 
 
@@ -49,6 +50,21 @@ def require_one_bmc_each(servers_: Sequence[RedfishServerArgs]) -> None:
                 "correct `bmc` of one of them; where the BMC has several machines, say which by `system`",
             )
         seen[machine] = each.host.name
+
+
+def require_one_port_each(servers_: Sequence[RedfishServerArgs]) -> None:
+    """Raise RackllamaError where two images are to be served at one port: servers are installed at once."""
+    seen: dict[str, str] = {}
+    for each in servers_:
+        image = each.install.image if each.install else None
+        if not isinstance(image, OwnImage) or ":" not in image.serve_at:
+            continue
+        if image.serve_at in seen:
+            raise RackllamaError(
+                f"{seen[image.serve_at]} and {each.host.name} serve their images at {image.serve_at}",
+                "give each a port of its own in `serve_at`, or leave the port out",
+            )
+        seen[image.serve_at] = each.host.name
 
 
 def _server(entry: Mapping[str, Any], authorized_keys: Sequence[str]) -> RedfishServerArgs:
@@ -114,4 +130,9 @@ def _build[Args](kind: type[Args], given: Mapping[str, Any], where: str) -> Args
     missing = [name for name in required if name not in given]
     if missing:
         raise RackllamaError(f"{where} lacks {', '.join(missing)}", "see stacks/baremetal/Pulumi.example.yaml")
+    for name, value in given.items():
+        if known[name].type is str and not isinstance(value, str):
+            raise RackllamaError(f"{name} of {where} is {value!r}, which is no text", "put it in quotes")
+        if known[name].type is float and (isinstance(value, bool) or not isinstance(value, int | float)):
+            raise RackllamaError(f"{name} of {where} is {value!r}, which is no number", "give seconds, without quotes")
     return kind(**given)

@@ -57,10 +57,30 @@ def test_an_image_is_the_users_own_or_is_made_for_the_host() -> None:
     assert made.install.image.source.path == Path.home() / "netinst.iso"
 
 
-def test_an_address_with_a_password_is_refused_as_it_would_lie_in_the_state() -> None:
+@pytest.mark.parametrize("scheme", ["https", "ftp"])
+def test_an_address_with_a_password_is_refused_as_it_would_lie_in_the_state(scheme: str) -> None:
     with pytest.raises(RackllamaError, match="holds a user or a password") as refused:
-        PublishedImage("https://u:hunter2@192.0.2.1/gpu1.iso")
+        PublishedImage(f"{scheme}://u:hunter2@192.0.2.1/gpu1.iso")
     assert "hunter2" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"install": {**OWN, "disk": 1234570}}, "disk of .* is 1234570, which is no text.*put it in quotes"),
+        ({"limits": {"ssh": "300"}}, "ssh of .* is '300', which is no number"),
+    ],
+)
+def test_what_yaml_reads_as_something_else_is_told(more: dict[str, Any], said: str) -> None:
+    with pytest.raises(RackllamaError, match=said):
+        servers([{**SERVER, **more}], [KEY])
+
+
+def test_two_images_are_not_served_at_one_port() -> None:
+    own = {**OWN, "serve_at": "192.0.2.5:8044"}
+    other = {**SERVER, "name": "gpu2", "bmc": {**SERVER["bmc"], "endpoint": "https://192.0.2.22"}}
+    with pytest.raises(RackllamaError, match="gpu1 and gpu2 serve their images at"):
+        servers([{**SERVER, "install": own}, {**other, "install": own}], [KEY])
 
 
 @pytest.mark.parametrize(
