@@ -53,6 +53,15 @@ def site_of(**told: str) -> tuple[World, ServingSite]:
     return world, sites[0]
 
 
+BLOCK = {"capacity": "capacity-block", "instance_type": "p5.48xlarge"}
+PEERED = {
+    "way_in": "peered",
+    "peering_id": "pcx-1",
+    "clients_from": '["10.9.0.0/16"]',
+    "ssh_from": '["10.9.0.0/16", "10.8.0.0/16"]',
+}
+
+
 @pytest.mark.parametrize(
     ("told", "said"),
     [
@@ -73,7 +82,12 @@ def site_of(**told: str) -> tuple[World, ServingSite]:
         ({"capacity": "cheap"}, "capacity is 'cheap'"),
         ({"capacity": "capacity-block"}, "none is named"),
         ({"capacity_block_offering_id": "cb-1", "buy_capacity_block": "true"}, "no capacity block is wanted"),
-        ({"capacity": "capacity-block", "capacity_block_offering_id": "cb-1"}, "nothing gives the money back"),
+        ({**BLOCK, "capacity_block_offering_id": "cb-1"}, "nothing gives the money back"),
+        ({"capacity": "capacity-block", "capacity_reservation_id": "cr-1"}, "a capacity block is of one type"),
+        (
+            {**BLOCK, "capacity_reservation_id": "cr-1", "capacity_block_offering_id": "cb-1"},
+            "another one would be bought",
+        ),
         (
             {"instance_type": "g6.xlarge", "capacity": "capacity-block", "capacity_reservation_id": "cr-1"},
             "not to be had",
@@ -81,12 +95,21 @@ def site_of(**told: str) -> tuple[World, ServingSite]:
         ({"capacity": "spot", "auto_stop_hours": "2"}, "spot hosts cannot be stopped"),
         ({"auto_stop_hours": "25"}, "auto_stop_hours is 25"),
         ({"volume_id": "vol-1", "count": "2"}, "one volume is given for several hosts"),
+        ({"volume_id": "gpu1"}, "volume_id is 'gpu1'"),
+        ({"cost_center": "R&D"}, "cost_center is 'R&D', which no tag may hold"),
+        ({"ssh_from": '["203.0.113.0/24"]'}, "no way to the hosts, whose addresses are private"),
+        ({"way_out": "none"}, "nobody could log in to the hosts"),
+        (
+            {"way_in": "peered", "peering_id": "pcx-1", "clients_from": '["0.0.0.0/0"]'},
+            "clients_from has 0.0.0.0/0, which lets the internet in",
+        ),
         ({"way_in": "load-balancer"}, "nobody is let in"),
         ({"way_in": "public"}, "way_in is 'public'"),
         ({"way_out": "proxy"}, "way_out is 'proxy'"),
         ({"ssh_from": '["0.0.0.0/0"]'}, "lets the internet in"),
         ({"vpc_id": "vpc-1", "subnets": '["subnet-1"]'}, "2 zones are listed, and 1 subnets"),
         ({"network_range": "10.0.0.0/20"}, "network_range is 10.0.0.0/20"),
+        ({"network_range": "8.8.0.0/16"}, "network_range is 8.8.0.0/16"),
         ({"user": "Root User"}, "no name of a user"),
         ({"zoness": "[]"}, "there is no key zoness"),
     ],
@@ -138,8 +161,10 @@ def test_hosts_are_told_as_the_inventory_wants_them():
     assert second["roles"] == ["serving", "gateway"]
     assert first["via"]["kind"] == "session-manager"
     assert first["labels"]["zone"] == "us-east-1a"
-    _, open_to_ssh = site_of(ssh_from='["198.51.100.7/32"]')
-    assert open_to_ssh.hosts[0].as_data()["via"] == {"kind": "ssh"}
+    world, by_peering = site_of(**PEERED)
+    assert by_peering.hosts[0].as_data()["via"] == {"kind": "ssh"}
+    routed = {one["destinationCidrBlock"] for one in world.of("Route") if "vpcPeeringConnectionId" in one}
+    assert routed == {"10.9.0.0/16", "10.8.0.0/16"}
 
 
 def test_costs_tell_all_that_is_billed_and_what_stays():
@@ -152,7 +177,7 @@ def test_costs_tell_all_that_is_billed_and_what_stays():
     assert {"NAT gateway", "data through the NAT gateway", "network load balancer"} <= costs.keys()
     kept = {what for what, cost in costs.items() if cost.survives_destroy}
     assert kept == {"model volume rackllama-models1", "model bucket"}
-    _, bare = site_of(volume_gib="0", way_out="none")
+    _, bare = site_of(volume_gib="0", way_out="none", **PEERED)
     assert [cost.what.partition(",")[0] for cost in bare.costs] == ["host gpu1", "root volume of gpu1"]
 
 
@@ -205,7 +230,13 @@ def a_configuration(dice: random.Random) -> dict[str, str]:
     if told["capacity"] == "on-demand":
         told["auto_stop_hours"] = str(dice.randrange(0, 25))
     if dice.random() < 0.2 and told["way_in"] != "load-balancer":
-        told |= {"vpc_id": "vpc-1", "subnets": '["subnet-1", "subnet-2"]', "peering_id": ""}
+        return told | {"vpc_id": "vpc-1", "subnets": '["subnet-1", "subnet-2"]', "peering_id": ""}
+    if told["way_in"] == "peered" and told["peering_id"]:
+        told["clients_from"] = ranges()
+    else:
+        told["ssh_from"] = "[]"
+    if told["way_out"] == "none" and told["ssh_from"] == "[]":
+        told["way_out"] = "endpoints"
     return told
 
 

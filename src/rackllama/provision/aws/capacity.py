@@ -17,6 +17,7 @@ class OnDemand:
 
     usage: ClassVar[str] = "on-demand"
     can_stop: ClassVar[bool] = True
+    has_room_for_two: ClassVar[bool] = True
 
     def launch_options(self) -> Mapping[str, Any]:
         """What an instance is told of it."""
@@ -32,6 +33,7 @@ class Spot:
 
     usage: ClassVar[str] = "spot"
     can_stop: ClassVar[bool] = False  # AWS stops none that was asked for once, it only ends it
+    has_room_for_two: ClassVar[bool] = True
 
     def launch_options(self) -> Mapping[str, Any]:
         """What an instance is told of it."""
@@ -45,6 +47,7 @@ class CapacityBlock:
 
     usage: ClassVar[str] = "capacity-block"
     can_stop: ClassVar[bool] = True
+    has_room_for_two: ClassVar[bool] = False  # so that a host goes before another takes its place
     reservation_id: pulumi.Input[str]
 
     def launch_options(self) -> Mapping[str, Any]:

@@ -108,9 +108,10 @@ def efa_interfaces(
     cards: int, subnet_id: pulumi.Input[str], groups: Sequence[pulumi.Input[str]]
 ) -> list[aws.ec2.LaunchTemplateNetworkInterfaceArgs]:
     """The interfaces of an instance, as AWS recommends them (EC2 User Guide, "Maximize network bandwidth on Amazon EC2
-    instances with multiple network cards"): a plain one first, which no EFA can be, then EFA alone on every card.
+    instances with multiple network cards"): a plain one first, which no EFA can be, then EFA alone on every card, all
+    as the device 1. Nothing is said of public addresses, which AWS refuses beside several interfaces, and gives none.
     """
-    places = [(0, 0, "interface"), (0, 1, "efa-only"), *((card, 0, "efa-only") for card in range(1, cards))]
+    places = [(0, 0, "interface"), *((card, 1, "efa-only") for card in range(cards))]
     return [
         aws.ec2.LaunchTemplateNetworkInterfaceArgs(
             network_card_index=card,
@@ -118,7 +119,6 @@ def efa_interfaces(
             interface_type=kind,
             subnet_id=subnet_id,
             security_groups=list(groups),
-            associate_public_ip_address="false" if kind == "interface" else None,
             delete_on_termination="true",
         )
         for card, device, kind in places

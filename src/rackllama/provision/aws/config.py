@@ -1,6 +1,7 @@
 """A stack's configuration: from texts, as `pulumi config` has them, to what the components are made from."""
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -122,7 +123,7 @@ def read_settings(told: Mapping[str, str | None], region: str | None, stack: str
     if instance_type:
         require_known_type(instance_type, capacity.usage)
     _check_together(values, capacity)
-    return Settings(
+    settings = Settings(
         labels=labels,
         region=region,
         demand=Demand(name, values["context"] or None, values["parallel"], values["users"] or None, instance_type),
@@ -153,6 +154,25 @@ def read_settings(told: Mapping[str, str | None], region: str | None, stack: str
         budget=BudgetArgs(labels, values["monthly_budget_usd"], values["budget_email"]),
         auto_stop_hours=values["auto_stop_hours"],
     )
+    _check_reach(settings)
+    return settings
+
+
+def _check_reach(settings: Settings) -> None:
+    """Raise RackllamaError where nobody could log in to the hosts: in a VPC of the stack's own no address is public."""
+    network = settings.network
+    if not isinstance(network.vpc, OwnVpc):
+        return
+    if network.ssh_from and not network.is_peered:
+        raise RackllamaError(
+            "ssh_from names ranges that have no way to the hosts, whose addresses are private",
+            "leave it empty, as Session Manager needs no open port; or set way_in to peered, with peering_id",
+        )
+    if isinstance(network.way_out, NoWayOut) and not network.ssh_from:
+        raise RackllamaError(
+            "way_out is none, and without a way to Session Manager nobody could log in to the hosts",
+            "set way_out to endpoints; or way_in to peered, with peering_id and ssh_from",
+        )
 
 
 def _values(told: Mapping[str, str | None]) -> dict[str, Any]:
@@ -228,6 +248,15 @@ def _check_together(values: Mapping[str, Any], capacity: Capacity) -> None:
         )
     if values["auto_stop_hours"]:
         require_hours(values["auto_stop_hours"])
+    if isinstance(capacity, CapacityBlock) and not values["instance_type"]:
+        raise RackllamaError("a capacity block is of one type, and none is told", "set instance_type to the block's")
+    if values["capacity_reservation_id"] and values["capacity_block_offering_id"]:
+        raise RackllamaError(
+            "a capacity block is named, and another one would be bought",
+            "unset capacity_block_offering_id, or capacity_reservation_id",
+        )
+    if values["volume_id"] and not re.fullmatch(r"vol-[0-9a-f]+", values["volume_id"]):
+        raise RackllamaError(f"volume_id is {values['volume_id']!r}", "give an id, as vol-0123456789abcdef0")
     if values["volume_id"] and values["count"] > 1:
         raise RackllamaError(
             "one volume is given for several hosts, and gp3 is for one at a time", "unset volume_id, or set count to 1"

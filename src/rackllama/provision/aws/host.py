@@ -97,6 +97,7 @@ class GpuHost(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # Another one of these would replace a host that serves, or stop it and so empty its instance store.
+                delete_before_replace=not args.capacity.has_room_for_two,
                 ignore_changes=["ami", "user_data", *(["instance_type"] if args.keeps_type else [])],
             ),
         )

@@ -30,8 +30,8 @@ class OwnVpc:
 
     def __post_init__(self) -> None:
         require_ranges([self.range], "network_range")
-        if IPv4Network(self.range).prefixlen != VPC_PREFIX:
-            raise RackllamaError(f"network_range is {self.range}", "give a /16, as 10.42.0.0/16")
+        if IPv4Network(self.range).prefixlen != VPC_PREFIX or not IPv4Network(self.range).is_private:
+            raise RackllamaError(f"network_range is {self.range}", "give a /16 of private addresses, as 10.42.0.0/16")
 
     def subnets(self, zone: str) -> tuple[str, str]:
         """The ranges of a zone's private and public subnet."""
@@ -64,13 +64,17 @@ class NetworkArgs:
     way_in: WayIn = field(default_factory=NoWayIn)
     ssh_from: Sequence[str] = ()
 
+    @property
+    def is_peered(self) -> bool:
+        """Whether there is a route back to a peered network."""
+        return isinstance(self.way_in, PeeredNetwork) and bool(self.way_in.peering_id)
+
     def __post_init__(self) -> None:
         require_named_ranges(self.ssh_from, "ssh_from")
         require_zones(self.zones, self.region)
         if not isinstance(self.vpc, GivenVpc):
             return
-        routes_back = isinstance(self.way_in, PeeredNetwork) and self.way_in.peering_id
-        if routes_back or not isinstance(self.way_in, NoWayIn | PeeredNetwork):
+        if self.is_peered or not isinstance(self.way_in, NoWayIn | PeeredNetwork):
             raise RackllamaError(
                 "a load balancer or a peering changes the routes of a VPC, and a given one's are its owner's",
                 "set way_in to peered without peering_id, or to none",
@@ -163,6 +167,7 @@ class Network(pulumi.ComponentResource):
             private_routes=private_routes.id,
             internet=internet or made,
             parent=self,
+            ssh_from=tuple(args.ssh_from),
         )
 
     def _internet(self, vpc: aws.ec2.Vpc) -> aws.ec2.InternetGateway:

@@ -50,7 +50,8 @@ class ModelVolume(pulumi.ComponentResource):
             volume_id=self.volume_id,
             stop_instance_before_detaching=args.host.can_stop,
             force_detach=not args.host.can_stop,
-            opts=pulumi.ResourceOptions(parent=self),
+            # A volume is at one host at a time: at the next one only when it is gone from this one.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=True),
         )
         self.register_outputs({"volume_id": self.volume_id})
 

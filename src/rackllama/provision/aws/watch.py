@@ -13,7 +13,9 @@ from rackllama.provision.aws.labels import STACK, Labels
 from rackllama.provision.aws.role import partition
 from rackllama.provision.outputs import Cost
 
-HOUR = 3600
+# An alarm that counts whole hours looks at the last sixty minutes from the first of a host's life on.
+PERIOD_SECONDS = 300
+PERIODS_AN_HOUR = 3600 // PERIOD_SECONDS
 MOST_HOURS = 24  # an alarm looks back on one day at most
 
 
@@ -65,7 +67,7 @@ class Budget(pulumi.ComponentResource):
 
 @dataclass(frozen=True)
 class AutoStopArgs:
-    """The host stops after `hours` in a row in which it sent less than `megabytes` (10^6) each.
+    """The host stops after `hours` in which it sent less than `megabytes` (10^6) an hour, in each five minutes of them.
 
     What it sends is the signal, as AWS sees no GPU without an agent on the host, and one core of 192 that feeds a GPU
     is half a percent of the processor. A model that lands makes a host send receipts, and an answer sends some hundred
@@ -106,10 +108,10 @@ class AutoStop(pulumi.ComponentResource):
             metric_name="NetworkOut",
             dimensions={"InstanceId": args.host.instance_id},
             statistic="Sum",
-            period=HOUR,
-            evaluation_periods=args.hours,
+            period=PERIOD_SECONDS,
+            evaluation_periods=args.hours * PERIODS_AN_HOUR,
             comparison_operator="LessThanThreshold",
-            threshold=args.megabytes * 1e6,
+            threshold=args.megabytes * 1e6 / PERIODS_AN_HOUR,
             treat_missing_data="notBreaching",  # a host that says nothing is starting, or stopped already
             alarm_actions=[f"arn:{partition(args.region)}:automate:{args.region}:ec2:stop"],
             tags=args.labels.tags(name),

@@ -9,7 +9,7 @@ import pulumi_aws as aws
 
 from rackllama.host.errors import RackllamaError
 from rackllama.provision.aws.billing import billed
-from rackllama.provision.aws.ranges import require_ranges
+from rackllama.provision.aws.ranges import require_named_ranges, require_ranges
 from rackllama.provision.aws.ways_out import Site
 from rackllama.provision.outputs import Cost
 
@@ -119,12 +119,14 @@ class PeeredNetwork:
 
     def __post_init__(self) -> None:
         _require_clients(self.clients_from)
+        if self.peering_id:
+            require_named_ranges(self.clients_from, "clients_from")  # a route to everywhere is that of the way out
 
     def build(self, site: Site) -> Entrance:
         """Route back to the peer."""
-        for number, cidr in enumerate(self.clients_from if self.peering_id else ()):
+        for cidr in dict.fromkeys((*self.clients_from, *site.ssh_from)) if self.peering_id else ():
             aws.ec2.Route(
-                f"{site.name}-peer{number}",
+                f"{site.name}-peer-{cidr}",
                 route_table_id=site.private_routes,
                 destination_cidr_block=cidr,
                 vpc_peering_connection_id=self.peering_id,

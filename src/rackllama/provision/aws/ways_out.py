@@ -20,7 +20,10 @@ EVERYWHERE = "0.0.0.0/0"
 
 @dataclass(frozen=True)
 class Site:
-    """A VPC as far as it is built: subnets by zone, in the order of zones, and the table that routes private ones."""
+    """A VPC as far as it is built: subnets by zone, in the order of zones, and the table that routes private ones.
+
+    `ssh_from` are the ranges that SSH is let in from.
+    """
 
     name: str
     region: str
@@ -32,6 +35,7 @@ class Site:
     private_routes: pulumi.Input[str]
     internet: pulumi.Resource
     parent: pulumi.Resource
+    ssh_from: Sequence[str] = ()
 
     def options(self, *after: pulumi.Resource) -> pulumi.ResourceOptions:
         """Those of a part of the network, made after these others."""
@@ -70,7 +74,8 @@ class NatGateway:
             allocation_id=address.id,
             subnet_id=next(iter(site.public.values())),
             tags=site.labels.tags(name),
-            opts=site.options(site.internet),
+            # Its address is at one gateway at a time, and the first zone may become another.
+            opts=pulumi.ResourceOptions(parent=site.parent, depends_on=[site.internet], delete_before_replace=True),
         )
         aws.ec2.Route(
             name,
