@@ -18,13 +18,17 @@ USER = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a host stands, and who may talk to it. Network interfaces that a launch template tells replace both."""
+    """Where a host stands, and who may talk to it. Network interfaces that a launch template tells replace both.
+
+    It starts when its `way_out` is there.
+    """
 
     zone: str
     subnet_id: pulumi.Input[str]
     security_group_ids: Sequence[pulumi.Input[str]]
     placement_group: pulumi.Input[str] | None = None
     launch_template_id: pulumi.Input[str] | None = None
+    way_out: Sequence[pulumi.Resource] = ()
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ class GpuHost(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(
                 parent=self,
                 # Another one of these would replace a host that serves, or stop it and so empty its instance store.
+                depends_on=list(place.way_out),
                 delete_before_replace=not args.capacity.has_room_for_two,
                 ignore_changes=["ami", "user_data", *(["instance_type"] if args.keeps_type else [])],
             ),

@@ -104,6 +104,7 @@ class Network(pulumi.ComponentResource):
     vpc_id: pulumi.Output[str]
     subnet_ids: Mapping[str, pulumi.Input[str]]
     security_group_id: pulumi.Output[str]
+    way_out: Sequence[pulumi.Resource]
     entrance: Entrance
 
     def __init__(self, name: str, args: NetworkArgs, opts: pulumi.ResourceOptions | None = None) -> None:
@@ -111,12 +112,12 @@ class Network(pulumi.ComponentResource):
         self._name, self._args = name, args
         vpc_id: pulumi.Input[str]
         if isinstance(args.vpc, GivenVpc):
-            vpc_id, self.subnet_ids = args.vpc.vpc_id, args.vpc.subnets
+            vpc_id, self.subnet_ids, self.way_out = args.vpc.vpc_id, args.vpc.subnets, ()
             self.entrance = Entrance(_from_ranges(args.way_in))
         else:
             site = self._own(args.vpc)
             vpc_id, self.subnet_ids = site.vpc_id, site.private
-            args.way_out.build(site)
+            self.way_out = args.way_out.build(site)
             self.entrance = args.way_in.build(site)
         self.vpc_id = pulumi.Output.from_input(vpc_id)
         self.security_group_id = self._hosts_group(vpc_id).id

@@ -90,7 +90,12 @@ class ServingSite(pulumi.ComponentResource):
         host = GpuHostArgs(
             labels=told.labels,
             instance_type=choice.instance.name,
-            place=Place(told.zone, self._network.subnet_ids[told.zone], [self._network.security_group_id]),
+            place=Place(
+                told.zone,
+                self._network.subnet_ids[told.zone],
+                [self._network.security_group_id],
+                way_out=self._network.way_out,
+            ),
             profile=role.profile,
             ami=self._args.ami,
             ssh_public_key=told.ssh_public_key,

@@ -49,8 +49,8 @@ class WayOut(Protocol):
     def needs_internet(self) -> bool:
         """Whether an internet gateway and public subnets are needed."""
 
-    def build(self, site: Site) -> None:
-        """Make it."""
+    def build(self, site: Site) -> Sequence[pulumi.Resource]:
+        """Make it, and give what hosts are to wait for: one that starts before it finds neither packages nor AWS."""
 
     def costs(self, landed_gb: float) -> Sequence[Cost]:
         """What it costs; `landed_gb` is the size of the model in 10^9 bytes."""
@@ -65,7 +65,7 @@ class NatGateway:
 
     needs_internet: bool = field(default=True, init=False)
 
-    def build(self, site: Site) -> None:
+    def build(self, site: Site) -> Sequence[pulumi.Resource]:
         """Make the gateway, its address and the route to it."""
         name = f"{site.name}-nat"
         address = aws.ec2.Eip(name, domain="vpc", tags=site.labels.tags(name), opts=site.options(site.internet))
@@ -77,14 +77,14 @@ class NatGateway:
             # Its address is at one gateway at a time, and the first zone may become another.
             opts=pulumi.ResourceOptions(parent=site.parent, depends_on=[site.internet], delete_before_replace=True),
         )
-        aws.ec2.Route(
+        route = aws.ec2.Route(
             name,
             route_table_id=site.private_routes,
             destination_cidr_block=EVERYWHERE,
             nat_gateway_id=gateway.id,
             opts=site.options(),
         )
-        _s3(site)
+        return (route, _s3(site))
 
     def costs(self, landed_gb: float) -> Sequence[Cost]:
         """Gateway, address and data."""
@@ -110,7 +110,7 @@ class Endpoints:
 
     needs_internet: bool = field(default=False, init=False)
 
-    def build(self, site: Site) -> None:
+    def build(self, site: Site) -> Sequence[pulumi.Resource]:
         """Make the endpoints, and what lets the network at them."""
         name = f"{site.name}-endpoints"
         group = aws.ec2.SecurityGroup(
@@ -121,7 +121,7 @@ class Endpoints:
             tags=site.labels.tags(name),
             opts=site.options(),
         )
-        for service in SESSION_MANAGER:
+        endpoints = [
             aws.ec2.VpcEndpoint(
                 f"{site.name}-{service}",
                 vpc_id=site.vpc_id,
@@ -133,7 +133,9 @@ class Endpoints:
                 tags=site.labels.tags(f"{site.name}-{service}"),
                 opts=site.options(),
             )
-        _s3(site)
+            for service in SESSION_MANAGER
+        ]
+        return (*endpoints, _s3(site))
 
     def costs(self, landed_gb: float) -> Sequence[Cost]:  # noqa: ARG002 - models come through S3's, which is free
         """The interface endpoints."""
@@ -149,19 +151,19 @@ class NoWayOut:
 
     needs_internet: bool = field(default=False, init=False)
 
-    def build(self, site: Site) -> None:
+    def build(self, site: Site) -> Sequence[pulumi.Resource]:
         """Make the endpoint of S3."""
-        _s3(site)
+        return (_s3(site),)
 
     def costs(self, landed_gb: float) -> Sequence[Cost]:  # noqa: ARG002
         """Nothing."""
         return ()
 
 
-def _s3(site: Site) -> None:
+def _s3(site: Site) -> pulumi.Resource:
     """What comes from S3 of the region then passes no NAT gateway."""
     name = f"{site.name}-s3"
-    aws.ec2.VpcEndpoint(
+    return aws.ec2.VpcEndpoint(
         name,
         vpc_id=site.vpc_id,
         service_name=f"com.amazonaws.{site.region}.s3",
