@@ -42,6 +42,16 @@ class Provider:
     accepts_secrets: bool = False
     supports_preview: bool = False
 
+    def _known(self, old: Resource) -> dict[str, Any]:
+        """What a request tells of a resource that is there."""
+        return {
+            "id": old.id,
+            "urn": old.urn,
+            "olds": self._send(old.outputs),
+            "old_inputs": self._send(old.inputs),
+            **_named(old.urn),
+        }
+
     def _send(self, properties: Properties) -> Any:
         return to_struct(properties if self.accepts_secrets else unwrapped(properties))
 
@@ -70,15 +80,7 @@ class Provider:
         """What is to be done to come from what is to what is wanted."""
         with _errors():
             answer = self.stub.Diff(
-                provider_pb2.DiffRequest(
-                    id=old.id,
-                    urn=old.urn,
-                    olds=self._send(old.outputs),
-                    old_inputs=self._send(old.inputs),
-                    news=self._send(news),
-                    ignoreChanges=ignore,
-                    **_named(old.urn),
-                )
+                provider_pb2.DiffRequest(**self._known(old), news=self._send(news), ignoreChanges=ignore)
             )
         changed = answer.changes == provider_pb2.DiffResponse.DIFF_SOME or bool(answer.replaces)
         if answer.changes == provider_pb2.DiffResponse.DIFF_UNKNOWN:
@@ -102,14 +104,7 @@ class Provider:
         with _errors():
             answer = self.stub.Update(
                 provider_pb2.UpdateRequest(
-                    id=old.id,
-                    urn=old.urn,
-                    olds=self._send(old.outputs),
-                    old_inputs=self._send(old.inputs),
-                    news=self._send(inputs),
-                    ignoreChanges=ignore,
-                    preview=preview,
-                    **_named(old.urn),
+                    **self._known(old), news=self._send(inputs), ignoreChanges=ignore, preview=preview
                 )
             )
         return secret_as_in(from_struct(answer.properties), inputs)

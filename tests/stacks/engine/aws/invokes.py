@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from .cloud import AwsError, Cloud, Properties, camel, from_tags
+from .cloud import AwsError, Cloud, Properties, camel
 
 
 def _filters(args: Properties) -> list[Properties]:
@@ -62,38 +62,6 @@ def _offerings(cloud: Cloud, args: Properties) -> Properties:
     }
 
 
-def _vpc(cloud: Cloud, args: Properties) -> Properties:
-    ids = [args["id"]] if args.get("id") else []
-    filters = _filters(args) + ([{"Name": "isDefault", "Values": ["true"]}] if args.get("default") else [])
-    row = _one(cloud.call("ec2", "describe_vpcs", VpcIds=ids, Filters=filters)["Vpcs"], "EC2 VPC")
-    return {
-        "id": row["VpcId"],
-        "cidrBlock": row["CidrBlock"],
-        "default": row["IsDefault"],
-        "tags": from_tags(row.get("Tags")),
-    }
-
-
-def _subnets(cloud: Cloud, args: Properties) -> Properties:
-    rows = cloud.call("ec2", "describe_subnets", Filters=_filters(args))["Subnets"]
-    return {"id": cloud.region, "ids": [row["SubnetId"] for row in rows]}
-
-
-def _subnet(cloud: Cloud, args: Properties) -> Properties:
-    ids = [args["id"]] if args.get("id") else []
-    named = {"vpcId": "vpc-id", "cidrBlock": "cidr-block", "availabilityZone": "availability-zone"}
-    filters = _filters(args) + [{"Name": named[key], "Values": [args[key]]} for key in named if args.get(key)]
-    row = _one(cloud.call("ec2", "describe_subnets", SubnetIds=ids, Filters=filters)["Subnets"], "EC2 Subnet")
-    found = camel({key: row[key] for key in ("VpcId", "CidrBlock", "AvailabilityZone", "MapPublicIpOnLaunch")})
-    return {"id": row["SubnetId"], **found, "tags": from_tags(row.get("Tags"))}
-
-
-def _route_tables(cloud: Cloud, args: Properties) -> Properties:
-    filters = _filters(args) + ([{"Name": "vpc-id", "Values": [args["vpcId"]]}] if args.get("vpcId") else [])
-    rows = cloud.call("ec2", "describe_route_tables", Filters=filters)["RouteTables"]
-    return {"id": cloud.region, "ids": [row["RouteTableId"] for row in rows]}
-
-
 INVOKES: dict[str, Callable[[Cloud, Properties], Properties]] = {
     "aws:ec2/getAmi:getAmi": _ami,
     "aws:ssm/getParameter:getParameter": _parameter,
@@ -101,8 +69,4 @@ INVOKES: dict[str, Callable[[Cloud, Properties], Properties]] = {
     "aws:index/getCallerIdentity:getCallerIdentity": _identity,
     "aws:index/getRegion:getRegion": _region,
     "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": _offerings,
-    "aws:ec2/getVpc:getVpc": _vpc,
-    "aws:ec2/getSubnet:getSubnet": _subnet,
-    "aws:ec2/getSubnets:getSubnets": _subnets,
-    "aws:ec2/getRouteTables:getRouteTables": _route_tables,
 }
